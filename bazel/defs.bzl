@@ -1,0 +1,44 @@
+"""Build rules of this project: the flags every target shares live here and in .bazelrc."""
+
+# A process that exists once per VM is one static file: no dynamic linker on the way to main(),
+# and, linked at a fixed address, no relocations that would turn tables into private memory.
+# The sanitizers' runtimes cannot be linked that way.
+STATIC = select({
+    "//bazel:asan": [],
+    "//bazel:tsan": [],
+    "//bazel:fuzz": [],
+    "//conditions:default": ["-static"],
+})
+
+def cube_test(name, srcs, deps = [], size = "small", **kwargs):
+    """A GoogleTest program."""
+    native.cc_test(
+        name = name,
+        srcs = srcs,
+        deps = deps + ["//bazel:gtest_main"],
+        size = size,
+        **kwargs
+    )
+
+def cube_fuzz(name, srcs, deps = [], seconds = 10, corpus = [], max_len = 4096, **kwargs):
+    """A libFuzzer target, run for a few seconds as a test.
+
+    Built by clang with --config=fuzz (coverage, AddressSanitizer, UBSan), so it is left out of
+    //... and named by its tag: tools/test.sh runs every target tagged "fuzz".
+
+    Args:
+      seconds: how long the test runs.
+      corpus: seed files, each below one folder of the package.
+      max_len: the longest input, in bytes.
+    """
+    native.cc_test(
+        name = name,
+        srcs = srcs,
+        deps = deps,
+        size = "medium",
+        args = ["-max_total_time=%d" % seconds, "-max_len=%d" % max_len, "-timeout=10", "-rss_limit_mb=2048"] + corpus,
+        data = corpus,
+        linkopts = ["-fsanitize=fuzzer"],
+        tags = ["fuzz", "manual"],
+        **kwargs
+    )

@@ -1,0 +1,80 @@
+#include "vmm/guest_memory.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+
+#include "vmm/memory_map.h"
+
+namespace cube::vmm {
+
+Result<GuestMemory> GuestMemory::Create(uint64_t ram_size) {
+  if (ram_size < kMinMemory || ram_size > kMaxMemory || ram_size % kPageSize != 0) {
+    return Errorf("guest memory of %llu bytes is not between %llu MiB and %llu MiB",
+                  static_cast<unsigned long long>(ram_size),
+                  static_cast<unsigned long long>(kMinMemory / kMiB),
+                  static_cast<unsigned long long>(kMaxMemory / kMiB));
+  }
+  GuestMemory memory;
+  memory.ram_size_ = ram_size;
+  memory.low_ram_end_ = std::min(ram_size, kHoleStart);
+  auto add = [&](uint64_t address, uint64_t size, bool ram) -> Status {
+    CUBE_ASSIGN(Mapping mapping,
+                Mapping::Map(size, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, "guest memory"));
+    memory.regions_.push_back({address, mapping.span(), ram});
+    memory.mappings_.push_back(std::move(mapping));
+    return OkStatus();
+  };
+  CUBE_TRY(add(0, memory.low_ram_end_, true));
+  if (ram_size > kHoleStart) CUBE_TRY(add(kHoleEnd, ram_size - kHoleStart, true));
+  CUBE_TRY(add(abi::kMailboxAddress, abi::kMailboxSize, false));
+  return memory;
+}
+
+GuestMemory GuestMemory::Borrow(std::vector<MemoryRegion> regions) {
+  GuestMemory memory;
+  memory.regions_ = std::move(regions);
+  for (const MemoryRegion& region : memory.regions_) {
+    if (!region.ram) continue;
+    memory.ram_size_ += region.host.size();
+    if (region.guest_address < kHoleStart) {
+      memory.low_ram_end_ =
+          std::max<uint64_t>(memory.low_ram_end_, region.guest_address + region.host.size());
+    }
+  }
+  return memory;
+}
+
+std::optional<std::span<uint8_t>> GuestMemory::Slice(uint64_t address, uint64_t size) const {
+  for (const MemoryRegion& region : regions_) {
+    if (address < region.guest_address) continue;
+    uint64_t offset = address - region.guest_address;
+    if (offset > region.host.size() || size > region.host.size() - offset) continue;
+    return region.host.subspan(offset, size);
+  }
+  return std::nullopt;
+}
+
+bool GuestMemory::Read(uint64_t address, std::span<uint8_t> out) const {
+  auto slice = Slice(address, out.size());
+  if (!slice) return false;
+  memcpy(out.data(), slice->data(), out.size());
+  return true;
+}
+
+bool GuestMemory::Write(uint64_t address, std::span<const uint8_t> bytes) const {
+  auto slice = Slice(address, bytes.size());
+  if (!slice) return false;
+  memcpy(slice->data(), bytes.data(), bytes.size());
+  return true;
+}
+
+std::span<uint8_t> GuestMemory::mailbox() const {
+  for (const MemoryRegion& region : regions_) {
+    if (region.guest_address == abi::kMailboxAddress && !region.ram) return region.host;
+  }
+  return {};
+}
+
+}  // namespace cube::vmm
