@@ -1,0 +1,56 @@
+#include "vmm/kvm/kvm.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace cube::vmm {
+namespace {
+
+constexpr int kApiVersion = 12;
+constexpr uint32_t kMaxCpuidEntries = 256;
+
+}  // namespace
+
+Result<Kvm> Kvm::Open(const std::string& path) {
+  CUBE_ASSIGN(UniqueFd fd, OpenFile(path, O_RDWR));
+  int version = ioctl(fd.get(), KVM_GET_API_VERSION, 0);
+  if (version < 0) return ErrnoError("%s does not answer as KVM", path.c_str());
+  if (version != kApiVersion) {
+    return Errorf("%s speaks KVM API version %d, this needs %d", path.c_str(), version, kApiVersion);
+  }
+  int size = ioctl(fd.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
+  if (size < static_cast<int>(sizeof(kvm_run))) return ErrnoError("KVM_GET_VCPU_MMAP_SIZE: %d", size);
+  return Kvm(std::move(fd), size);
+}
+
+int Kvm::CheckExtension(int capability) const {
+  int value = ioctl(fd_.get(), KVM_CHECK_EXTENSION, capability);
+  return value < 0 ? 0 : value;
+}
+
+Result<std::vector<kvm_cpuid_entry2>> Kvm::SupportedCpuid() const {
+  std::vector<uint8_t> buffer(sizeof(kvm_cpuid2) + kMaxCpuidEntries * sizeof(kvm_cpuid_entry2));
+  auto* cpuid = reinterpret_cast<kvm_cpuid2*>(buffer.data());
+  cpuid->nent = kMaxCpuidEntries;
+  if (ioctl(fd_.get(), KVM_GET_SUPPORTED_CPUID, cpuid) < 0) {
+    return ErrnoError("KVM_GET_SUPPORTED_CPUID");
+  }
+  std::vector<kvm_cpuid_entry2> entries(cpuid->nent);
+  memcpy(entries.data(), cpuid->entries, entries.size() * sizeof(kvm_cpuid_entry2));
+  return entries;
+}
+
+Result<KvmVm> Kvm::CreateVm() const {
+  int fd;
+  // A signal that arrives while KVM waits for its own set-up interrupts it without consequence.
+  do {
+    fd = ioctl(fd_.get(), KVM_CREATE_VM, 0);
+  } while (fd < 0 && errno == EINTR);
+  if (fd < 0) return ErrnoError("KVM_CREATE_VM");
+  return KvmVm(UniqueFd(fd), vcpu_mmap_size_);
+}
+
+}  // namespace cube::vmm

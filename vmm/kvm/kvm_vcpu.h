@@ -1,0 +1,81 @@
+#ifndef CUBE_VMM_KVM_KVM_VCPU_H_
+#define CUBE_VMM_KVM_KVM_VCPU_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/mapping.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "vmm/kvm/kvm_api.h"
+
+namespace cube::vmm {
+
+// One vCPU (KVM API section 4, "vcpu ioctl"). All calls belong to the thread that runs it, except
+// RequestExit().
+//
+// regs() and sregs() are read from KVM at most once per exit and written back before the next
+// Run(), and only if mutable_regs() or mutable_sregs() was asked for. With SyncRegisters(true) they
+// travel in the shared run area (KVM API 6.59, KVM_CAP_SYNC_REGS) rather than by ioctl, which pays where
+// most exits need them: on a host that emulates ring 0.
+class KvmVcpu {
+ public:
+  KvmVcpu(uint32_t id, UniqueFd fd, Mapping run, size_t xsave_size, uint64_t sync_supported);
+
+  uint32_t id() const { return id_; }
+  kvm_run* run() const { return reinterpret_cast<kvm_run*>(run_.data()); }
+
+  void SyncRegisters(bool on);
+
+  // KVM_RUN (4.10). EINTR and EAGAIN are not errors: run()->exit_reason is then KVM_EXIT_INTR.
+  Status Run();
+  // Makes the Run() under way or the next one return at once; a thread in it must also get a
+  // signal. Any thread.
+  void RequestExit() { __atomic_store_n(&run()->immediate_exit, 1, __ATOMIC_SEQ_CST); }
+  void ClearExitRequest() { __atomic_store_n(&run()->immediate_exit, 0, __ATOMIC_SEQ_CST); }
+
+  Result<const kvm_regs*> regs();
+  Result<const kvm_sregs*> sregs();
+  Result<kvm_regs*> mutable_regs();
+  Result<kvm_sregs*> mutable_sregs();
+  // Writes back what is pending now, for calls that must see it before the next Run().
+  Status FlushRegisters();
+
+  Status SetCpuid(std::span<const kvm_cpuid_entry2> entries);           // 4.20 KVM_SET_CPUID2
+  Status SetMsrs(std::span<const kvm_msr_entry> entries);               // 4.19; all or an error
+  Result<std::vector<kvm_msr_entry>> GetMsrs(std::span<const uint32_t> indices);  // 4.18
+  Result<kvm_vcpu_events> GetEvents();                                  // 4.31
+  Status SetEvents(const kvm_vcpu_events& events);                      // 4.32
+  Result<kvm_xcrs> GetXcrs();                                           // 4.42
+  Status SetXcrs(const kvm_xcrs& xcrs);                                 // 4.43
+  // The whole XSAVE area in standard format; its size is fixed per VM (4.42 KVM_GET_XSAVE2).
+  size_t xsave_size() const { return xsave_size_; }
+  Status GetXsave(std::span<uint8_t> area);
+  Status SetXsave(std::span<const uint8_t> area);
+  Status SetGuestDebug(const kvm_guest_debug& debug);                   // 4.87
+  Result<kvm_lapic_state> GetLapic();                                   // 4.57
+  Status SetLapic(const kvm_lapic_state& state);                        // 4.58
+  Result<kvm_mp_state> GetMpState();                                    // 4.38
+  Status SetMpState(const kvm_mp_state& state);                         // 4.39
+  // One counter of KVM_GET_STATS_FD (4.133) by name; 0 if KVM does not keep it.
+  uint64_t Statistic(const char* name) const;
+
+  int fd() const { return fd_.get(); }
+
+ private:
+  uint32_t id_;
+  UniqueFd fd_;
+  Mapping run_;
+  size_t xsave_size_;
+  uint64_t sync_supported_;
+  bool sync_ = false;
+  bool have_regs_ = false, have_sregs_ = false;
+  bool dirty_regs_ = false, dirty_sregs_ = false;
+  kvm_regs regs_ = {};
+  kvm_sregs sregs_ = {};
+};
+
+}  // namespace cube::vmm
+
+#endif  // CUBE_VMM_KVM_KVM_VCPU_H_
