@@ -26,7 +26,7 @@ void KvmVcpu::SyncRegisters(bool on) {
 }
 
 Status KvmVcpu::Run() {
-  CUBE_TRY(FlushRegisters());
+  CUBE_TRY(PassRegisters());
   have_regs_ = have_sregs_ = false;
   if (ioctl(fd_.get(), KVM_RUN, 0) < 0) {
     if (errno != EINTR && errno != EAGAIN) return ErrnoError("KVM_RUN of vCPU %u", id_);
@@ -69,19 +69,22 @@ Result<kvm_sregs*> KvmVcpu::mutable_sregs() {
   return &sregs_;
 }
 
-Status KvmVcpu::FlushRegisters() {
-  if (sync_ && have_regs_ && have_sregs_) {
-    if (dirty_regs_) {
-      run()->s.regs.regs = regs_;
-      run()->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
-    }
-    if (dirty_sregs_) {
-      run()->s.regs.sregs = sregs_;
-      run()->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
-    }
-    dirty_regs_ = dirty_sregs_ = false;
-    return OkStatus();
+Status KvmVcpu::PassRegisters() {
+  // KVM takes the two sets apart, so each may go by the shared area on its own.
+  if (!sync_) return FlushRegistersNow();
+  if (dirty_regs_) {
+    run()->s.regs.regs = regs_;
+    run()->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
   }
+  if (dirty_sregs_) {
+    run()->s.regs.sregs = sregs_;
+    run()->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
+  }
+  dirty_regs_ = dirty_sregs_ = false;
+  return OkStatus();
+}
+
+Status KvmVcpu::FlushRegistersNow() {
   if (dirty_sregs_ && ioctl(fd_.get(), KVM_SET_SREGS, &sregs_) < 0) {
     return ErrnoError("KVM_SET_SREGS");
   }

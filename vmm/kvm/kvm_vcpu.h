@@ -39,8 +39,8 @@ class KvmVcpu {
   Result<const kvm_sregs*> sregs();
   Result<kvm_regs*> mutable_regs();
   Result<kvm_sregs*> mutable_sregs();
-  // Writes back what is pending now, for calls that must see it before the next Run().
-  Status FlushRegisters();
+  // Writes back by ioctl what is pending, for calls that must see it before the next Run().
+  Status FlushRegistersNow();
 
   Status SetCpuid(std::span<const kvm_cpuid_entry2> entries);           // 4.20 KVM_SET_CPUID2
   Status SetMsrs(std::span<const kvm_msr_entry> entries);               // 4.19; all or an error
@@ -64,6 +64,8 @@ class KvmVcpu {
   int fd() const { return fd_.get(); }
 
  private:
+  Status PassRegisters();
+
   uint32_t id_;
   UniqueFd fd_;
   Mapping run_;

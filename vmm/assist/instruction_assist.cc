@@ -1,0 +1,337 @@
+#include "vmm/assist/instruction_assist.h"
+
+#include <capstone/capstone.h>
+#include <sys/random.h>
+
+#include <bit>
+#include <cstring>
+
+#include "vmm/memory_map.h"
+#include "vmm/segments.h"
+
+namespace cube::vmm {
+namespace {
+
+constexpr size_t kMaxInstructionLength = 15;
+
+uint64_t SizeMask(uint8_t size) { return size == 8 ? ~0ull : (1ull << size * 8) - 1; }
+
+// POPCNT clears every arithmetic flag but ZF, which tells of a zero source.
+bool PopulationCount(OperandAccess* access) {
+  const auto& [destination, source, unused] = access->instruction().operands;
+  auto value = access->Read(source);
+  if (!value || !access->Write(destination, static_cast<uint64_t>(std::popcount(*value)))) {
+    return false;
+  }
+  access->SetArithmeticFlags(*value == 0 ? kFlagZero : 0);
+  return true;
+}
+
+// LZCNT and TZCNT: CF tells of a zero source, ZF of a zero result; the others are undefined and
+// stay as they are.
+bool CountZeros(OperandAccess* access, bool leading) {
+  const auto& [destination, source, unused] = access->instruction().operands;
+  auto value = access->Read(source);
+  if (!value) return false;
+  int bits = destination.reg.size * 8;
+  int zeros = leading ? std::countl_zero(*value) - (64 - bits) : std::countr_zero(*value);
+  if (zeros > bits) zeros = bits;
+  if (!access->Write(destination, static_cast<uint64_t>(zeros))) return false;
+  access->regs().rflags &= ~(kFlagCarry | kFlagZero);
+  if (zeros == bits) access->regs().rflags |= kFlagCarry;
+  if (zeros == 0) access->regs().rflags |= kFlagZero;
+  return true;
+}
+
+// CRC32 accumulates the Castagnoli polynomial, bit-reflected (SDM volume 2, CRC32).
+bool Crc32(OperandAccess* access) {
+  const auto& [destination, source, unused] = access->instruction().operands;
+  auto crc = access->Read(destination);
+  auto data = access->Read(source);
+  if (!crc || !data) return false;
+  uint8_t size = source.kind == Operand::Kind::kMemory ? source.memory.size : source.reg.size;
+  uint32_t value = static_cast<uint32_t>(*crc);
+  for (int i = 0; i < size; ++i) {
+    value ^= static_cast<uint8_t>(*data >> i * 8);
+    for (int bit = 0; bit < 8; ++bit) value = value >> 1 ^ ((value & 1) != 0 ? 0x82f63b78u : 0);
+  }
+  return access->Write(destination, value);
+}
+
+// CMPXCHG16B. The exchange is a real one: another vCPU, in user mode, may race for the same bytes.
+bool CompareExchange16(OperandAccess* access, const GuestMemory& memory) {
+  kvm_regs& regs = access->regs();
+  uint64_t address = access->Address(access->instruction().operands[0].memory);
+  if (address % 16 != 0) return access->Raise(kVectorGeneralProtection, 0);
+  PageFault fault = {};
+  GuestVirtual guest(memory, access->sregs(), regs.rflags);
+  // The processor writes in either case, so a read-only page faults in either case.
+  auto physical = guest.Translate(address, true, &fault);
+  auto slice = physical ? memory.Slice(*physical, 16) : std::nullopt;
+  if (!slice) {
+    uint8_t probe[16];
+    bool reached = access->ReadBytes(address, probe) && access->WriteBytes(address, probe);
+    return reached ? access->Raise(kVectorGeneralProtection, 0) : false;
+  }
+  unsigned char equal;
+  uint64_t low = regs.rax, high = regs.rdx;
+  asm volatile("lock cmpxchg16b %1"
+               : "=@ccz"(equal), "+m"(*reinterpret_cast<unsigned __int128*>(slice->data())),
+                 "+a"(low), "+d"(high)
+               : "b"(static_cast<uint64_t>(regs.rbx)), "c"(static_cast<uint64_t>(regs.rcx))
+               : "memory");
+  if (equal != 0) {
+    regs.rflags |= kFlagZero;
+  } else {
+    regs.rax = low;
+    regs.rdx = high;
+    regs.rflags &= ~kFlagZero;
+  }
+  return true;
+}
+
+// RDRAND and RDSEED never run dry here: the host's generator answers.
+bool RandomNumber(OperandAccess* access) {
+  uint64_t value = 0;
+  if (getrandom(&value, sizeof value, 0) != sizeof value) return false;
+  const Operand& destination = access->instruction().operands[0];
+  if (!access->Write(destination, value & SizeMask(destination.reg.size))) return false;
+  access->SetArithmeticFlags(kFlagCarry);
+  return true;
+}
+
+bool SegmentBase(OperandAccess* access, unsigned id) {
+  if ((access->sregs().cr4 & kCr4FsGsBase) == 0) {
+    return access->Raise(kVectorInvalidOpcode, std::nullopt);
+  }
+  const Operand& operand = access->instruction().operands[0];
+  bool fs = id == X86_INS_RDFSBASE || id == X86_INS_WRFSBASE;
+  kvm_segment& segment = fs ? access->sregs().fs : access->sregs().gs;
+  if (id == X86_INS_RDFSBASE || id == X86_INS_RDGSBASE) return access->Write(operand, segment.base);
+  auto value = access->Read(operand);
+  if (!value) return false;
+  int64_t top = static_cast<int64_t>(*value) >> 47;
+  if (top != 0 && top != -1) return access->Raise(kVectorGeneralProtection, 0);
+  segment.base = *value;
+  return true;
+}
+
+// VERR and VERW of a selector: ZF if the segment could be read or written from here. Kernels use
+// VERW for its side effect on the processor's buffers alone, always with a data selector.
+bool VerifySegment(OperandAccess* access, bool write) {
+  auto selector = access->Read(access->instruction().operands[0]);
+  if (!selector) return false;
+  access->regs().rflags &= ~kFlagZero;
+  uint64_t index = *selector & ~7ull;
+  const kvm_dtable& table = access->sregs().gdt;
+  if (index == 0 || (*selector & 4) != 0 || index + 7 > table.limit) return true;
+  uint64_t descriptor = 0;
+  if (!access->ReadBytes(table.base + index, {reinterpret_cast<uint8_t*>(&descriptor), 8})) {
+    return false;
+  }
+  uint8_t type = descriptor >> 40 & 0xf;
+  bool present = (descriptor >> 47 & 1) != 0;
+  bool code_or_data = (descriptor >> 44 & 1) != 0;
+  bool code = (type & 8) != 0;
+  bool second = (type & 2) != 0;  // a data segment may be written, a code segment read
+  bool conforming = code && (type & 4) != 0;
+  uint8_t dpl = descriptor >> 45 & 3;
+  bool reachable = conforming || dpl >= (*selector & 3);
+  bool allowed = write ? !code && second : !code || second;
+  if (present && code_or_data && reachable && allowed) access->regs().rflags |= kFlagZero;
+  return true;
+}
+
+// XGETBV of XCR0, or of the components in use (index 1).
+Result<bool> GetExtendedControl(KvmVcpu* vcpu, OperandAccess* access) {
+  if ((access->sregs().cr4 & kCr4OsXsave) == 0) {
+    return access->Raise(kVectorInvalidOpcode, std::nullopt);
+  }
+  uint32_t index = static_cast<uint32_t>(access->regs().rcx);
+  if (index > 1) return access->Raise(kVectorGeneralProtection, 0);
+  CUBE_ASSIGN(kvm_xcrs xcrs, vcpu->GetXcrs());
+  uint64_t value = xcrs.xcrs[0].value;
+  if (index == 1) {
+    std::vector<uint8_t> area(vcpu->xsave_size());
+    CUBE_TRY(vcpu->GetXsave(area));
+    uint64_t in_use;
+    memcpy(&in_use, area.data() + 512, sizeof in_use);
+    value &= in_use;
+  }
+  access->regs().rax = value & 0xffffffff;
+  access->regs().rdx = value >> 32;
+  return true;
+}
+
+// INVPCID of every type is answered by forgetting all: KVM drops its shadow of the guest's tables
+// when CR4.PGE changes and changes back.
+Result<bool> InvalidatePcid(KvmVcpu* vcpu, OperandAccess* access) {
+  const auto& [type, descriptor, unused] = access->instruction().operands;
+  auto kind = access->Read(type);
+  uint8_t bytes[16];
+  if (!kind || !access->ReadBytes(access->Address(descriptor.memory), bytes)) return false;
+  if (*kind > 3) return access->Raise(kVectorGeneralProtection, 0);
+  constexpr uint64_t kCr4GlobalPages = 1 << 7;
+  CUBE_ASSIGN(kvm_sregs * sregs, vcpu->mutable_sregs());
+  sregs->cr4 ^= kCr4GlobalPages;
+  CUBE_TRY(vcpu->FlushRegistersNow());
+  CUBE_ASSIGN(kvm_sregs * again, vcpu->mutable_sregs());
+  again->cr4 ^= kCr4GlobalPages;
+  CUBE_TRY(vcpu->FlushRegistersNow());
+  return true;
+}
+
+}  // namespace
+
+Result<bool> InstructionAssist::Execute(KvmVcpu* vcpu, OperandAccess* access, bool* known) {
+  using Save = ExtendedState::Save;
+  const Instruction& instruction = access->instruction();
+  const Operand& first = instruction.operands[0];
+  auto address = [&] { return access->Address(first.memory); };
+  // The xsave family needs CR4.OSXSAVE, and a task switch may have left CR0.TS set.
+  auto extended_usable = [&] {
+    constexpr uint64_t kCr0TaskSwitched = 1 << 3;
+    if ((access->sregs().cr4 & kCr4OsXsave) == 0) {
+      return access->Raise(kVectorInvalidOpcode, std::nullopt);
+    }
+    if ((access->sregs().cr0 & kCr0TaskSwitched) != 0) {
+      return access->Raise(kVectorDeviceNotAvailable, std::nullopt);
+    }
+    return true;
+  };
+  *known = true;
+  switch (instruction.id) {
+    case X86_INS_XSAVE:
+    case X86_INS_XSAVE64:
+      if (!extended_usable()) return false;
+      return extended_.Store(vcpu, access, address(), Save::kStandard);
+    case X86_INS_XSAVEOPT:
+    case X86_INS_XSAVEOPT64:
+      if (!extended_usable()) return false;
+      return extended_.Store(vcpu, access, address(), Save::kOptimized);
+    case X86_INS_XSAVEC:
+    case X86_INS_XSAVEC64:
+    case X86_INS_XSAVES:
+    case X86_INS_XSAVES64:
+      if (!extended_usable()) return false;
+      return extended_.Store(vcpu, access, address(), Save::kCompacted);
+    case X86_INS_XRSTOR:
+    case X86_INS_XRSTOR64:
+      if (!extended_usable()) return false;
+      return extended_.Load(vcpu, access, address(), false);
+    case X86_INS_XRSTORS:
+    case X86_INS_XRSTORS64:
+      if (!extended_usable()) return false;
+      return extended_.Load(vcpu, access, address(), true);
+    case X86_INS_XGETBV:
+      return GetExtendedControl(vcpu, access);
+    case X86_INS_LDMXCSR:
+      return extended_.LoadMxcsr(vcpu, access, first);
+    case X86_INS_STMXCSR:
+      return extended_.StoreMxcsr(vcpu, access, first);
+    case X86_INS_FNINIT:
+      CUBE_TRY(extended_.InitX87(vcpu));
+      return true;
+    case X86_INS_FNCLEX:
+      CUBE_TRY(extended_.ClearX87Exceptions(vcpu));
+      return true;
+    case X86_INS_WAIT:
+      // A pending x87 exception would be raised by the next x87 instruction of its owner.
+      return true;
+    case X86_INS_CMPXCHG16B:
+      return CompareExchange16(access, memory_);
+    case X86_INS_POPCNT:
+      return PopulationCount(access);
+    case X86_INS_LZCNT:
+      return CountZeros(access, true);
+    case X86_INS_TZCNT:
+      return CountZeros(access, false);
+    case X86_INS_CRC32:
+      return Crc32(access);
+    case X86_INS_CLAC:
+      access->regs().rflags &= ~kFlagAlignmentCheck;
+      return true;
+    case X86_INS_STAC:
+      access->regs().rflags |= kFlagAlignmentCheck;
+      return true;
+    case X86_INS_INT3:
+      // A trap: the frame shows the next instruction.
+      access->regs().rip += instruction.length;
+      return access->Raise(kVectorBreakpoint, std::nullopt);
+    case X86_INS_INT: {
+      access->regs().rip += instruction.length;
+      return access->Raise(static_cast<uint8_t>(first.immediate), std::nullopt);
+    }
+    case X86_INS_RDRAND:
+    case X86_INS_RDSEED:
+      return RandomNumber(access);
+    case X86_INS_RDFSBASE:
+    case X86_INS_RDGSBASE:
+    case X86_INS_WRFSBASE:
+    case X86_INS_WRGSBASE:
+      return SegmentBase(access, instruction.id);
+    case X86_INS_VERR:
+      return VerifySegment(access, false);
+    case X86_INS_VERW:
+      return VerifySegment(access, true);
+    case X86_INS_INVPCID:
+      return InvalidatePcid(vcpu, access);
+    case X86_INS_CLFLUSHOPT:
+    case X86_INS_CLWB:
+    case X86_INS_PREFETCH:
+    case X86_INS_PREFETCHW:
+    case X86_INS_PREFETCHNTA:
+    case X86_INS_PREFETCHT0:
+    case X86_INS_PREFETCHT1:
+    case X86_INS_PREFETCHT2:
+    case X86_INS_PAUSE:
+    case X86_INS_ENDBR64:
+      // Caches are coherent, and hints may be ignored.
+      return true;
+    case X86_INS_UD0:
+    case X86_INS_UD2:
+    case X86_INS_UD2B:
+    case X86_INS_VMCALL:
+    case X86_INS_VMMCALL:
+      return access->Raise(kVectorInvalidOpcode, std::nullopt);
+    default:
+      *known = false;
+      return true;
+  }
+}
+
+Result<InstructionAssist::Outcome> InstructionAssist::CarryOut(KvmVcpu* vcpu) {
+  CUBE_ASSIGN(const kvm_regs* seen_regs, vcpu->regs());
+  CUBE_ASSIGN(const kvm_sregs* seen_sregs, vcpu->sregs());
+  if (seen_sregs->cs.dpl != 0 || seen_sregs->cs.l == 0) return Outcome::kUnknown;
+  uint8_t bytes[kMaxInstructionLength];
+  GuestVirtual guest(memory_, *seen_sregs, seen_regs->rflags);
+  size_t size = guest.PeekBytes(seen_regs->rip, bytes);
+  auto instruction = decoder_.Decode({bytes, size}, seen_regs->rip);
+  if (!instruction) return Outcome::kInvalid;
+
+  // Worked on in copies, so that what fails half-way leaves nothing behind.
+  kvm_regs regs = *seen_regs;
+  kvm_sregs sregs = *seen_sregs;
+  OperandAccess access(memory_, *instruction, &regs, &sregs);
+  bool known = false;
+  CUBE_ASSIGN(bool done, Execute(vcpu, &access, &known));
+  if (!known) return Outcome::kUnknown;
+  ++counts_[instruction->mnemonic];
+  if (done) {
+    regs.rip += instruction->length;
+    regs.rflags &= ~kFlagResume;
+  } else {
+    if (!access.exception()) return Errorf("%s failed", instruction->mnemonic.c_str());
+    CUBE_TRY(DeliverException(memory_, *access.exception(), &regs, &sregs));
+  }
+  CUBE_ASSIGN(kvm_regs * to_regs, vcpu->mutable_regs());
+  *to_regs = regs;
+  if (memcmp(&sregs, seen_sregs, sizeof sregs) != 0) {
+    CUBE_ASSIGN(kvm_sregs * to_sregs, vcpu->mutable_sregs());
+    *to_sregs = sregs;
+  }
+  return Outcome::kDone;
+}
+
+}  // namespace cube::vmm

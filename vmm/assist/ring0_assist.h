@@ -1,0 +1,48 @@
+#ifndef CUBE_VMM_ASSIST_RING0_ASSIST_H_
+#define CUBE_VMM_ASSIST_RING0_ASSIST_H_
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+
+#include "base/result.h"
+#include "vmm/assist/instruction_assist.h"
+#include "vmm/assist/syscall_repair.h"
+#include "vmm/guest_memory.h"
+#include "vmm/kvm/kvm_vcpu.h"
+#include "vmm/kvm/kvm_vm.h"
+
+namespace cube::vmm {
+
+// What lets an unmodified kernel run on a KVM that emulates guest ring 0: one object per vCPU,
+// used by the vCPU's thread for the exits that only such a KVM makes. A VM on VT-x or SVM has none.
+class Ring0Assist {
+ public:
+  Ring0Assist(const GuestMemory& memory, std::span<const kvm_cpuid_entry2> cpuid)
+      : instructions_(memory, XsaveLayout::FromCpuid(cpuid)), syscalls_(memory) {}
+
+  // Once per VM, before its vCPUs are made.
+  static Status PrepareVm(const KvmVm& vm) { return SyscallRepair::FilterMsrs(vm); }
+
+  // Handles the exit that run()->exit_reason names. False if it is none of this layer's, or one
+  // that it cannot handle: the VM must then stop.
+  Result<bool> HandleExit(KvmVcpu* vcpu);
+
+  // Exits handled, by what was done: mnemonics, "syscall", "page fault", "msr".
+  std::map<std::string, uint64_t> Counts() const;
+
+  // Words appended to the kernel's command line on such hosts: features whose instructions KVM's
+  // emulator lacks or is slow at, hidden where CPUID cannot (docs/host.md gives each its reason).
+  static constexpr const char* kKernelArguments =
+      "clearcpuid=308,295,297,580,141,151 nopcid noinvpcid rodata=off";
+
+ private:
+  InstructionAssist instructions_;
+  SyscallRepair syscalls_;
+  uint64_t msr_exits_ = 0;
+};
+
+}  // namespace cube::vmm
+
+#endif  // CUBE_VMM_ASSIST_RING0_ASSIST_H_

@@ -1,0 +1,158 @@
+#include "vmm/assist/syscall_repair.h"
+
+#include <cstring>
+
+#include "vmm/assist/guest_virtual.h"
+#include "vmm/segments.h"
+
+namespace cube::vmm {
+namespace {
+
+// What the processor pushes for a page fault (SDM volume 3, figure 6-9).
+struct FaultFrame {
+  uint64_t error_code;
+  uint64_t rip;
+  uint64_t cs;
+  uint64_t rflags;
+  uint64_t rsp;
+  uint64_t ss;
+};
+
+// Flags that no SYSCALL can leave set whatever the mask says.
+constexpr uint64_t kNeverAfterSyscall = kFlagResume | kFlagVirtual8086;
+
+}  // namespace
+
+Status SyscallRepair::FilterMsrs(const KvmVm& vm) {
+  const uint32_t msrs[] = {kMsrStar, kMsrLstar, kMsrSyscallMask};
+  return vm.FilterMsrs(kMsrStar & ~0xfu, msrs);
+}
+
+Status SyscallRepair::OnWriteMsr(KvmVcpu* vcpu) {
+  auto& msr = vcpu->run()->msr;
+  kvm_msr_entry entry = {};
+  entry.index = msr.index;
+  entry.data = msr.data;
+  if (!vcpu->SetMsrs({&entry, 1}).ok()) {
+    msr.error = 1;  // KVM raises #GP
+    return OkStatus();
+  }
+  msr.error = 0;
+  switch (entry.index) {
+    case kMsrStar:
+      star_ = entry.data;
+      break;
+    case kMsrSyscallMask:
+      flag_mask_ = entry.data;
+      break;
+    case kMsrLstar:
+      lstar_ = entry.data;
+      return Arm(vcpu);
+    default:
+      break;
+  }
+  return OkStatus();
+}
+
+Status SyscallRepair::OnReadMsr(KvmVcpu* vcpu) {
+  auto& msr = vcpu->run()->msr;
+  const uint32_t index = msr.index;
+  auto values = vcpu->GetMsrs({&index, 1});
+  msr.error = values.ok() ? 0 : 1;
+  if (values.ok()) msr.data = values.value()[0].data;
+  return OkStatus();
+}
+
+Status SyscallRepair::Arm(KvmVcpu* vcpu) {
+  CUBE_ASSIGN(const kvm_regs* regs, vcpu->regs());
+  CUBE_ASSIGN(const kvm_sregs* sregs, vcpu->sregs());
+  GuestVirtual guest(memory_, *sregs, regs->rflags);
+  uint8_t gate[16];
+  // An IDT that is not there yet is met again at the next write of LSTAR; Linux loads it before.
+  if (guest.PeekBytes(sregs->idt.base + kVectorPageFault * sizeof gate, gate) < sizeof gate) {
+    return OkStatus();
+  }
+  uint16_t low, middle;
+  uint32_t high;
+  memcpy(&low, gate, 2);
+  memcpy(&middle, gate + 6, 2);
+  memcpy(&high, gate + 8, 4);
+  handler_ = low | static_cast<uint64_t>(middle) << 16 | static_cast<uint64_t>(high) << 32;
+  return handler_ == 0 ? OkStatus() : SetBreakpoint(vcpu, false);
+}
+
+Status SyscallRepair::SetBreakpoint(KvmVcpu* vcpu, bool step) {
+  kvm_guest_debug debug = {};
+  debug.control = KVM_GUESTDBG_ENABLE;
+  if (step) {
+    debug.control |= KVM_GUESTDBG_SINGLESTEP;
+  } else {
+    debug.control |= KVM_GUESTDBG_USE_HW_BP;
+    debug.arch.debugreg[0] = handler_;
+    debug.arch.debugreg[7] = 0x402;  // global enable of DR0, execution (SDM volume 3, 17.2.4)
+  }
+  stepping_ = step;
+  return vcpu->SetGuestDebug(debug);
+}
+
+Result<bool> SyscallRepair::OnDebug(KvmVcpu* vcpu) {
+  CUBE_ASSIGN(const kvm_regs* regs, vcpu->regs());
+  if (handler_ == 0 || regs->rip != handler_) return false;
+  CUBE_ASSIGN(const kvm_sregs* sregs, vcpu->sregs());
+  FaultFrame frame;
+  GuestVirtual guest(memory_, *sregs, regs->rflags);
+  auto frame_bytes = std::span(reinterpret_cast<uint8_t*>(&frame), sizeof frame);
+  bool is_syscall = sregs->cr2 == lstar_ &&
+                    guest.PeekBytes(regs->rsp, frame_bytes) == sizeof frame &&
+                    frame.rip == lstar_ && (frame.cs & 3) == 3;
+  if (!is_syscall) {
+    ++real_faults_;
+    return SkipFirstInstruction(vcpu);
+  }
+  ++repaired_;
+  CUBE_ASSIGN(kvm_regs * new_regs, vcpu->mutable_regs());
+  CUBE_ASSIGN(kvm_sregs * new_sregs, vcpu->mutable_sregs());
+  // SYSCALL (SDM volume 2): CS and SS from STAR[47:32], the stack stays the user's. The frame's
+  // flags, not R11, are masked: R11 is the user's to forge by a jump to LSTAR.
+  uint16_t selector = static_cast<uint16_t>(star_ >> 32 & 0xfffc);
+  new_sregs->cs = LongModeCode(selector, 0);
+  new_sregs->ss = LongModeData(static_cast<uint16_t>(selector + 8), 0);
+  new_regs->rip = lstar_;
+  new_regs->rsp = frame.rsp;
+  new_regs->rflags = (frame.rflags & ~flag_mask_ & ~kNeverAfterSyscall) | kFlagReserved;
+  return true;
+}
+
+// Resuming at the handler would hit the breakpoint again: this KVM does not honour RF. What Linux
+// begins the handler with is carried out here; anything else by one single step.
+Result<bool> SyscallRepair::SkipFirstInstruction(KvmVcpu* vcpu) {
+  CUBE_ASSIGN(kvm_regs * regs, vcpu->mutable_regs());
+  CUBE_ASSIGN(const kvm_sregs* sregs, vcpu->sregs());
+  GuestVirtual guest(memory_, *sregs, regs->rflags);
+  uint8_t code[4] = {};
+  guest.PeekBytes(regs->rip, code);
+  if (code[0] == 0x0f && code[1] == 0x01 && code[2] == 0xca) {  // clac
+    regs->rflags &= ~kFlagAlignmentCheck;
+    regs->rip += 3;
+  } else if (code[0] == 0x0f && code[1] == 0x1f && code[2] == 0x00) {  // nopl (%rax)
+    regs->rip += 3;
+  } else if (code[0] == 0xf3 && code[1] == 0x0f && code[2] == 0x1e && code[3] == 0xfa) {  // endbr64
+    regs->rip += 4;
+  } else if (code[0] == 0xfc) {  // cld
+    regs->rflags &= ~kFlagDirection;
+    regs->rip += 1;
+  } else if (code[0] == 0x90) {
+    regs->rip += 1;
+  } else {
+    CUBE_TRY(SetBreakpoint(vcpu, true));
+  }
+  return true;
+}
+
+Result<bool> SyscallRepair::OnStepped(KvmVcpu* vcpu) {
+  if (!stepping_) return false;
+  CUBE_TRY(SetBreakpoint(vcpu, false));
+  return true;
+}
+
+}  // namespace cube::vmm

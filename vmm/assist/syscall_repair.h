@@ -1,0 +1,57 @@
+#ifndef CUBE_VMM_ASSIST_SYSCALL_REPAIR_H_
+#define CUBE_VMM_ASSIST_SYSCALL_REPAIR_H_
+
+#include <cstdint>
+
+#include "base/result.h"
+#include "vmm/guest_memory.h"
+#include "vmm/kvm/kvm_vcpu.h"
+#include "vmm/kvm/kvm_vm.h"
+
+namespace cube::vmm {
+
+// Completes SYSCALL of guest user mode on a KVM that carries it out by half: RIP, RCX, R11 and the
+// flags change, but the privilege level stays 3, so the fetch at LSTAR faults into the guest's own
+// #PF handler. A hardware breakpoint on that handler leaves for this class, which tells such a
+// fault from a real one and puts the guest where SYSCALL was to take it (docs/host.md).
+//
+// The breakpoint takes debug register 0 from the guest. Belongs to one vCPU's thread.
+class SyscallRepair {
+ public:
+  explicit SyscallRepair(const GuestMemory& memory) : memory_(memory) {}
+
+  // Makes the VM's accesses to STAR, LSTAR and FMASK exit. Once per VM, before its vCPUs are made.
+  static Status FilterMsrs(const KvmVm& vm);
+
+  // KVM_EXIT_X86_WRMSR and KVM_EXIT_X86_RDMSR: the access is carried out and remembered. A write
+  // of LSTAR arms the breakpoint.
+  Status OnWriteMsr(KvmVcpu* vcpu);
+  Status OnReadMsr(KvmVcpu* vcpu);
+
+  // KVM_EXIT_DEBUG at the #PF handler: repairs a SYSCALL, or carries out the handler's first
+  // instruction for a fault that is real. False if the exit is not this class's.
+  Result<bool> OnDebug(KvmVcpu* vcpu);
+  // KVM_EXIT_DEBUG after the single step that OnDebug() may have asked for. False if it had not.
+  Result<bool> OnStepped(KvmVcpu* vcpu);
+
+  uint64_t repaired() const { return repaired_; }
+  uint64_t real_faults() const { return real_faults_; }
+
+ private:
+  Status Arm(KvmVcpu* vcpu);
+  Status SetBreakpoint(KvmVcpu* vcpu, bool step);
+  Result<bool> SkipFirstInstruction(KvmVcpu* vcpu);
+
+  const GuestMemory& memory_;
+  uint64_t star_ = 0;
+  uint64_t lstar_ = 0;
+  uint64_t flag_mask_ = 0;
+  uint64_t handler_ = 0;
+  bool stepping_ = false;
+  uint64_t repaired_ = 0;
+  uint64_t real_faults_ = 0;
+};
+
+}  // namespace cube::vmm
+
+#endif  // CUBE_VMM_ASSIST_SYSCALL_REPAIR_H_

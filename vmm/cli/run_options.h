@@ -1,0 +1,40 @@
+#ifndef CUBE_VMM_CLI_RUN_OPTIONS_H_
+#define CUBE_VMM_CLI_RUN_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace cube::vmm {
+
+// `cube-vmm run`, as given.
+struct RunOptions {
+  std::string kernel;
+  std::string initrd;
+  std::string system_map;
+  std::string append;
+  uint64_t memory_mib = 128;
+  uint32_t cpus = 1;
+  double timeout = 0;  // seconds, 0 for none
+  bool json = false;
+  std::string console;  // where the serial console's output goes: "", "-" for stderr, or a file
+  std::vector<std::string> environment;
+  std::string directory = "/";
+  std::vector<std::string> command;
+  std::string kvm = "/dev/kvm";
+  std::string ring0 = "auto";  // auto, kvm
+};
+
+// Exit statuses that are not the command's, as docker and timeout have them.
+inline constexpr int kStatusTimeout = 124;
+inline constexpr int kStatusVmmError = 125;
+inline constexpr int kStatusCannotRun = 126;
+inline constexpr int kStatusNotFound = 127;
+
+// Boots a VM, runs the command, returns the process's exit status. Says what went wrong on stderr,
+// one line. `start` is the process's start, CLOCK_MONOTONIC nanoseconds.
+int RunCommand(const RunOptions& options, uint64_t start);
+
+}  // namespace cube::vmm
+
+#endif  // CUBE_VMM_CLI_RUN_OPTIONS_H_

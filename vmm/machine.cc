@@ -1,0 +1,187 @@
+#include "vmm/machine.h"
+
+#include <sys/random.h>
+
+#include <array>
+
+#include "vmm/cpuid.h"
+#include "vmm/loader/boot_params.h"
+#include "vmm/loader/initrd_loader.h"
+#include "vmm/loader/kernel_loader.h"
+#include "vmm/loader/mp_table.h"
+#include "vmm/memory_map.h"
+#include "vmm/segments.h"
+
+namespace cube::vmm {
+namespace {
+
+constexpr uint64_t kSerialPort = 0x3f8;
+constexpr uint32_t kSerialGsi = 4;
+
+// reboot=k: through the reset port, which tells a restart from a triple fault. panic=-1: restart
+// at once, so that a panic ends the VM. 8250.nr_uarts: no probing for ports that are not there.
+constexpr const char* kKernelArguments =
+    "console=ttyS0 quiet reboot=k panic=-1 8250.nr_uarts=1 tsc=reliable no_timer_check";
+
+}  // namespace
+
+Machine::Machine(KvmVm vm, GuestMemory memory, MachineEvents events)
+    : vm_(std::move(vm)), memory_(std::move(memory)), events_(std::move(events)) {}
+
+Machine::~Machine() { Stop(); }
+
+Result<std::unique_ptr<Machine>> Machine::Create(const Kvm& kvm, const MachineConfig& config,
+                                                 MachineEvents events) {
+  if (config.cpus < 1 || config.cpus > kMaxCpus) {
+    return Errorf("%u vCPUs are not between 1 and %u", config.cpus, kMaxCpus);
+  }
+  CUBE_ASSIGN(GuestMemory memory, GuestMemory::Create(config.memory));
+  CUBE_ASSIGN(KvmVm vm, kvm.CreateVm());
+  std::unique_ptr<Machine> machine(
+      new Machine(std::move(vm), std::move(memory), std::move(events)));
+  CUBE_TRY(machine->LoadGuest(config));
+  CUBE_TRY(machine->vm_.SetTssAndIdentityMap());
+  CUBE_TRY(machine->vm_.CreateIrqchip());
+  CUBE_TRY(machine->vm_.CreatePit());
+  uint32_t slot = 0;
+  for (const MemoryRegion& region : machine->memory_.regions()) {
+    CUBE_TRY(machine->vm_.SetMemorySlot(slot++, region.guest_address, region.host));
+  }
+  CUBE_TRY(machine->AddDevices());
+  CUBE_TRY(machine->AddVcpus(kvm, config));
+  return machine;
+}
+
+Status Machine::AddDevices() {
+  CUBE_ASSIGN(IrqLine serial_irq, IrqLine::Create());
+  CUBE_TRY(vm_.AssignIrqfd(serial_irq.eventfd(), kSerialGsi));
+  serial_ = std::make_unique<devices::Serial>(std::move(serial_irq), events_.console);
+  CUBE_TRY(ports_.Attach(kSerialPort, devices::Serial::kSize, serial_.get()));
+  i8042_ = std::make_unique<devices::I8042>([this] {
+    ReportStop({StopReason::Kind::kReset, 0, "the guest restarted", ""});
+  });
+  CUBE_TRY(ports_.Attach(devices::I8042::kFirstPort, devices::I8042::kSize, i8042_.get()));
+  ControlDevice::InitMailbox(memory_.mailbox());
+  control_ = std::make_unique<ControlDevice>(
+      ControlDevice::Callbacks{events_.command, events_.notify});
+  return mmio_.Attach(abi::kDoorbellAddress, abi::kDoorbellSize, control_.get());
+}
+
+Status Machine::LoadGuest(const MachineConfig& config) {
+  CUBE_ASSIGN(LoadedKernel kernel, LoadKernel(config.kernel, memory_));
+  std::optional<Initrd> initrd;
+  if (!config.initrd.empty()) {
+    CUBE_ASSIGN(initrd, LoadInitrd(config.initrd, memory_, kernel));
+  }
+  command_line_ = kKernelArguments;
+  if (config.emulated_ring0) command_line_ += std::string(" ") + Ring0Assist::kKernelArguments;
+  if (!config.append.empty()) command_line_ += " " + config.append;
+  std::array<uint8_t, kRngSeedSize> seed;
+  if (getrandom(seed.data(), seed.size(), 0) != static_cast<ssize_t>(seed.size())) {
+    return ErrnoError("getrandom");
+  }
+  CUBE_TRY(WriteBootParams({command_line_, initrd, seed}, kernel, memory_));
+  CUBE_TRY(WriteMpTable(config.cpus, memory_));
+  CUBE_ASSIGN(boot_state_, WriteBootState(kernel.entry, memory_));
+  return OkStatus();
+}
+
+Status Machine::AddVcpus(const Kvm& kvm, const MachineConfig& config) {
+  if (config.emulated_ring0) CUBE_TRY(Ring0Assist::PrepareVm(vm_));
+  CUBE_ASSIGN(std::vector<kvm_cpuid_entry2> supported, kvm.SupportedCpuid());
+  for (uint32_t id = 0; id < config.cpus; ++id) {
+    CUBE_ASSIGN(KvmVcpu vcpu, vm_.CreateVcpu(id));
+    auto cpuid = ShapeCpuid(
+        supported,
+        {.vcpu_id = id,
+         .vcpu_count = config.cpus,
+         .tsc_deadline_timer = kvm.CheckExtension(KVM_CAP_TSC_DEADLINE_TIMER) != 0,
+         .hide_hypercalls = config.emulated_ring0});
+    CUBE_TRY(vcpu.SetCpuid(cpuid));
+    // Fast string operations on, and all memory write-back by default: what firmware would leave.
+    const kvm_msr_entry msrs[] = {{kMsrMiscEnable, 0, 1}, {kMsrMtrrDefaultType, 0, 0x806}};
+    CUBE_TRY(vcpu.SetMsrs(msrs));
+    // The others wait for INIT and SIPI, as KVM makes them.
+    if (id == 0) CUBE_TRY(SetBootRegisters(&vcpu));
+    auto assist =
+        config.emulated_ring0 ? std::make_unique<Ring0Assist>(memory_, cpuid) : nullptr;
+    vcpus_.push_back(std::make_unique<Vcpu>(
+        std::move(vcpu), std::move(assist),
+        Vcpu::Environment{&ports_, &mmio_, &memory_, config.system_map,
+                          [this](StopReason reason) { ReportStop(std::move(reason)); }}));
+  }
+  return OkStatus();
+}
+
+Status Machine::SetBootRegisters(KvmVcpu* vcpu) {
+  CUBE_ASSIGN(kvm_sregs * sregs, vcpu->mutable_sregs());
+  sregs->cr0 = boot_state_.cr0;
+  sregs->cr3 = boot_state_.cr3;
+  sregs->cr4 = boot_state_.cr4;
+  sregs->efer = boot_state_.efer;
+  sregs->gdt.base = boot_state_.gdt_base;
+  sregs->gdt.limit = boot_state_.gdt_limit;
+  sregs->idt.base = 0;
+  sregs->idt.limit = 0;
+  sregs->cs = LongModeCode(boot_state_.code_selector, 0);
+  sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss =
+      LongModeData(boot_state_.data_selector, 0);
+  sregs->tr = LongModeTss(0, 0);
+  CUBE_ASSIGN(kvm_regs * regs, vcpu->mutable_regs());
+  *regs = {};
+  regs->rip = boot_state_.rip;
+  regs->rsi = boot_state_.rsi;
+  regs->rsp = boot_state_.rsp;
+  regs->rflags = boot_state_.rflags;
+  return vcpu->FlushRegistersNow();
+}
+
+Status Machine::Start() {
+  for (auto& vcpu : vcpus_) CUBE_TRY(vcpu->Start());
+  return OkStatus();
+}
+
+void Machine::Stop() {
+  for (auto& vcpu : vcpus_) vcpu->RequestStop();
+  for (auto& vcpu : vcpus_) vcpu->Join();
+}
+
+void Machine::WakeAgent() {
+  auto* header = reinterpret_cast<abi::MailboxHeader*>(memory_.mailbox().data());
+  if (header->guest_sleeps.exchange(0, std::memory_order_seq_cst) == 0) return;
+  // A full receive queue means wake-ups enough are on their way.
+  const uint8_t byte = 0;
+  (void)serial_->Receive({&byte, 1});
+}
+
+void Machine::ReportStop(StopReason reason) {
+  {
+    std::lock_guard lock(stop_mutex_);
+    if (stop_reported_) return;
+    stop_reported_ = true;
+  }
+  events_.stopped(std::move(reason));
+}
+
+uint64_t Machine::exits() const {
+  uint64_t sum = 0;
+  for (const auto& vcpu : vcpus_) sum += vcpu->exits();
+  return sum;
+}
+
+std::map<std::string, uint64_t> Machine::AssistCounts() const {
+  std::map<std::string, uint64_t> sum;
+  for (const auto& vcpu : vcpus_) {
+    if (vcpu->assist() == nullptr) continue;
+    for (const auto& [name, count] : vcpu->assist()->Counts()) sum[name] += count;
+  }
+  return sum;
+}
+
+uint64_t Machine::Statistic(const char* name) const {
+  uint64_t sum = 0;
+  for (const auto& vcpu : vcpus_) sum += vcpu->kvm().Statistic(name);
+  return sum;
+}
+
+}  // namespace cube::vmm

@@ -1,0 +1,98 @@
+#ifndef CUBE_VMM_MACHINE_H_
+#define CUBE_VMM_MACHINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "devices/i8042/i8042.h"
+#include "devices/serial/serial.h"
+#include "vmm/bus.h"
+#include "vmm/control_device.h"
+#include "vmm/guest_memory.h"
+#include "vmm/kvm/kvm.h"
+#include "vmm/loader/boot_state.h"
+#include "vmm/stop_reason.h"
+#include "vmm/vcpu.h"
+
+namespace cube::vmm {
+
+struct MachineConfig {
+  std::string kernel;      // an ELF vmlinux or a bzImage
+  std::string initrd;      // may be empty
+  std::string append;      // words added to the kernel's command line, last
+  std::string system_map;  // for dumps; may be empty
+  uint64_t memory = 0;     // bytes
+  uint32_t cpus = 1;       // 1 to kMaxCpus
+  // The host's KVM emulates guest ring 0: use the assist layer (vmm/assist/host_probe.h tells).
+  bool emulated_ring0 = false;
+};
+
+// What a machine tells its owner. All but `notify` are called on vCPU threads.
+struct MachineEvents {
+  std::function<void(uint8_t)> console;  // a byte on the serial port
+  std::function<void(abi::Command, uint32_t argument)> command;
+  std::function<void()> notify;
+  std::function<void(StopReason)> stopped;  // the first reason only
+};
+
+// A VM: memory, interrupt controllers, devices, vCPUs, and a kernel ready to start.
+class Machine {
+ public:
+  // Makes the VM and loads the kernel. Every error names the file or value at fault.
+  static Result<std::unique_ptr<Machine>> Create(const Kvm& kvm, const MachineConfig& config,
+                                                 MachineEvents events);
+  ~Machine();
+
+  // Lets the vCPUs run.
+  Status Start();
+  // Takes every vCPU out of the guest and joins its thread. Idempotent. Not from a vCPU's thread.
+  void Stop();
+
+  GuestMemory& memory() { return memory_; }
+  devices::Serial& serial() { return *serial_; }
+  // Wakes the agent if it sleeps: the host has changed a ring of the mailbox. Any thread.
+  void WakeAgent();
+
+  // Exits of all vCPUs, and what the assist layer did by name; for a stopped machine.
+  uint64_t exits() const;
+  std::map<std::string, uint64_t> AssistCounts() const;
+  // Sum over the vCPUs of a KVM statistic.
+  uint64_t Statistic(const char* name) const;
+
+  // The whole kernel command line.
+  const std::string& command_line() const { return command_line_; }
+
+ private:
+  Machine(KvmVm vm, GuestMemory memory, MachineEvents events);
+
+  Status AddDevices();
+  Status LoadGuest(const MachineConfig& config);
+  Status AddVcpus(const Kvm& kvm, const MachineConfig& config);
+  Status SetBootRegisters(KvmVcpu* vcpu);
+  void ReportStop(StopReason reason);
+
+  // Declared in the order in which they must outlive each other: the vCPUs, which use all the
+  // rest, are last and so go first.
+  KvmVm vm_;
+  GuestMemory memory_;
+  MachineEvents events_;
+  std::string command_line_;
+  std::unique_ptr<devices::Serial> serial_;
+  std::unique_ptr<devices::I8042> i8042_;
+  std::unique_ptr<ControlDevice> control_;
+  Bus ports_;
+  Bus mmio_;
+  BootState boot_state_ = {};
+  std::mutex stop_mutex_;
+  bool stop_reported_ = false;
+  std::vector<std::unique_ptr<Vcpu>> vcpus_;
+};
+
+}  // namespace cube::vmm
+
+#endif  // CUBE_VMM_MACHINE_H_

@@ -1,0 +1,167 @@
+#include "vmm/vcpu.h"
+
+#include <signal.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "vmm/assist/crash_dump.h"
+
+namespace cube::vmm {
+namespace {
+
+// A thread per VM needs little: the run loop and the assist layer, no recursion.
+constexpr size_t kStackSize = 256 * 1024;
+
+int KickSignal() { return SIGRTMIN; }
+
+const char* ExitName(uint32_t reason) {
+  switch (reason) {
+    case KVM_EXIT_INTERNAL_ERROR: return "KVM internal error";
+    case KVM_EXIT_FAIL_ENTRY: return "KVM could not enter the guest";
+    case KVM_EXIT_DEBUG: return "unexpected debug exit";
+    case KVM_EXIT_EXCEPTION: return "unexpected exception exit";
+    case KVM_EXIT_HLT: return "halt without an interrupt controller";
+    case KVM_EXIT_HYPERCALL: return "unexpected hypercall";
+    default: return "exit that is not handled";
+  }
+}
+
+}  // namespace
+
+Vcpu::Vcpu(KvmVcpu kvm, std::unique_ptr<Ring0Assist> assist, Environment environment)
+    : kvm_(std::move(kvm)), assist_(std::move(assist)), environment_(std::move(environment)) {
+  kvm_.SyncRegisters(assist_ != nullptr);
+}
+
+Vcpu::~Vcpu() {
+  RequestStop();
+  Join();
+}
+
+Status Vcpu::InstallKickSignal() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) {};  // its only effect is EINTR
+  if (sigaction(KickSignal(), &action, nullptr) < 0) return ErrnoError("sigaction");
+  return OkStatus();
+}
+
+Status Vcpu::Start() {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, kStackSize);
+  int error = pthread_create(
+      &thread_, &attributes,
+      [](void* self) -> void* {
+        static_cast<Vcpu*>(self)->Loop();
+        return nullptr;
+      },
+      this);
+  pthread_attr_destroy(&attributes);
+  if (error != 0) return Errorf("cannot start vCPU %u's thread: %s", kvm_.id(), strerror(error));
+  running_ = true;
+  return OkStatus();
+}
+
+void Vcpu::RequestStop() {
+  stopping_.store(true, std::memory_order_seq_cst);
+  // The flag covers a thread about to enter the guest, the signal one that is in it.
+  kvm_.RequestExit();
+  if (running_) pthread_kill(thread_, KickSignal());
+}
+
+void Vcpu::Join() {
+  if (!running_) return;
+  pthread_join(thread_, nullptr);
+  running_ = false;
+}
+
+void Vcpu::Loop() {
+  sigset_t kick;
+  sigemptyset(&kick);
+  sigaddset(&kick, KickSignal());
+  pthread_sigmask(SIG_UNBLOCK, &kick, nullptr);
+  while (!stopping_.load(std::memory_order_relaxed)) {
+    Status ran = kvm_.Run();
+    exits_.store(exits_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    StopReason reason;
+    if (!ran.ok()) {
+      reason = {StopReason::Kind::kError, 0, ran.error().message(), ""};
+    } else if (HandleExit(&reason)) {
+      continue;
+    }
+    environment_.stop(std::move(reason));
+    return;
+  }
+}
+
+bool Vcpu::HandleExit(StopReason* reason) {
+  kvm_run* run = kvm_.run();
+  switch (run->exit_reason) {
+    case KVM_EXIT_INTR:
+    case KVM_EXIT_IRQ_WINDOW_OPEN:
+      return true;
+    case KVM_EXIT_IO:
+      return HandleIo();
+    case KVM_EXIT_MMIO: {
+      std::span<uint8_t> data(run->mmio.data, run->mmio.len);
+      if (run->mmio.is_write != 0) {
+        environment_.mmio->Write(run->mmio.phys_addr, data);
+      } else {
+        environment_.mmio->Read(run->mmio.phys_addr, data);
+      }
+      return true;
+    }
+    case KVM_EXIT_SHUTDOWN:
+      *reason = {StopReason::Kind::kTripleFault, 0, "the guest triple-faulted",
+                 CrashDump(&kvm_, *environment_.memory, environment_.system_map)};
+      return false;
+    case KVM_EXIT_SYSTEM_EVENT:
+      *reason = {StopReason::Kind::kReset, 0, "the guest asked for a reset", ""};
+      return false;
+    default:
+      break;
+  }
+  if (assist_ != nullptr) {
+    auto handled = assist_->HandleExit(&kvm_);
+    if (handled.ok() && handled.value()) return true;
+    *reason = Unhandled();
+    if (!handled.ok()) reason->text += ": " + handled.error().message();
+    return false;
+  }
+  *reason = Unhandled();
+  return false;
+}
+
+bool Vcpu::HandleIo() {
+  kvm_run* run = kvm_.run();
+  uint8_t* data = reinterpret_cast<uint8_t*>(run) + run->io.data_offset;
+  // A repeated string instruction comes as one exit with several items.
+  for (uint32_t i = 0; i < run->io.count; ++i, data += run->io.size) {
+    std::span<uint8_t> item(data, run->io.size);
+    if (run->io.direction == KVM_EXIT_IO_OUT) {
+      environment_.ports->Write(run->io.port, item);
+    } else {
+      environment_.ports->Read(run->io.port, item);
+    }
+  }
+  return true;
+}
+
+StopReason Vcpu::Unhandled() {
+  kvm_run* run = kvm_.run();
+  StopReason reason;
+  reason.kind = StopReason::Kind::kError;
+  reason.text = Format("%s (exit %u", ExitName(run->exit_reason), run->exit_reason);
+  if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
+    reason.text += Format(", suberror %u", run->internal.suberror);
+  } else if (run->exit_reason == KVM_EXIT_FAIL_ENTRY) {
+    reason.text += Format(", hardware reason %#llx", run->fail_entry.hardware_entry_failure_reason);
+  }
+  auto regs = kvm_.regs();
+  reason.text += regs.ok() ? Format(") on vCPU %u at rip %#llx", kvm_.id(), regs.value()->rip) : ")";
+  reason.detail = CrashDump(&kvm_, *environment_.memory, environment_.system_map);
+  return reason;
+}
+
+}  // namespace cube::vmm
