@@ -58,6 +58,9 @@ class Machine {
   // Wakes the agent if it sleeps: the host has changed a ring of the mailbox. Any thread.
   void WakeAgent();
 
+  // Samples the boot CPU's guest; before Start().
+  void Profile(GuestProfiler* profiler) { vcpus_[0]->Profile(profiler); }
+
   // Exits of all vCPUs, and what the assist layer did by name; for a stopped machine.
   uint64_t exits() const;
   std::map<std::string, uint64_t> AssistCounts() const;

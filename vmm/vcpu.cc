@@ -13,6 +13,8 @@ namespace {
 // A thread per VM needs little: the run loop and the assist layer, no recursion.
 constexpr size_t kStackSize = 256 * 1024;
 
+constexpr uint32_t kProfileIntervalUs = 1000;
+
 int KickSignal() { return SIGRTMIN; }
 
 const char* ExitName(uint32_t reason) {
@@ -81,6 +83,13 @@ void Vcpu::Loop() {
   sigemptyset(&kick);
   sigaddset(&kick, KickSignal());
   pthread_sigmask(SIG_UNBLOCK, &kick, nullptr);
+  if (profiler_ != nullptr) {
+    Status profiling = profiler_->Start(KickSignal(), kProfileIntervalUs);
+    if (!profiling.ok()) {
+      environment_.stop({StopReason::Kind::kError, 0, profiling.error().message(), ""});
+      return;
+    }
+  }
   while (!stopping_.load(std::memory_order_relaxed)) {
     Status ran = kvm_.Run();
     exits_.store(exits_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
@@ -99,6 +108,8 @@ bool Vcpu::HandleExit(StopReason* reason) {
   kvm_run* run = kvm_.run();
   switch (run->exit_reason) {
     case KVM_EXIT_INTR:
+      if (profiler_ != nullptr) profiler_->Sample(&kvm_, *environment_.memory);
+      return true;
     case KVM_EXIT_IRQ_WINDOW_OPEN:
       return true;
     case KVM_EXIT_IO:

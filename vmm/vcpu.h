@@ -6,12 +6,13 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <thread>
+#include <string>
 
 #include "base/result.h"
 #include "vmm/assist/ring0_assist.h"
 #include "vmm/bus.h"
 #include "vmm/guest_memory.h"
+#include "vmm/guest_profiler.h"
 #include "vmm/kvm/kvm_vcpu.h"
 #include "vmm/stop_reason.h"
 
@@ -47,6 +48,8 @@ class Vcpu {
   void Join();
 
   KvmVcpu& kvm() { return kvm_; }
+  // Samples the guest while it runs, until Join(). Before Start().
+  void Profile(GuestProfiler* profiler) { profiler_ = profiler; }
   const Ring0Assist* assist() const { return assist_.get(); }
   // Exits to user space so far; exact once joined.
   uint64_t exits() const { return exits_.load(std::memory_order_relaxed); }
@@ -61,6 +64,7 @@ class Vcpu {
   KvmVcpu kvm_;
   std::unique_ptr<Ring0Assist> assist_;
   Environment environment_;
+  GuestProfiler* profiler_ = nullptr;
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> exits_{0};
   pthread_t thread_ = {};

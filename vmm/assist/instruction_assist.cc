@@ -116,30 +116,67 @@ bool SegmentBase(OperandAccess* access, unsigned id) {
   return true;
 }
 
-// VERR and VERW of a selector: ZF if the segment could be read or written from here. Kernels use
-// VERW for its side effect on the processor's buffers alone, always with a data selector.
-bool VerifySegment(OperandAccess* access, bool write) {
-  auto selector = access->Read(access->instruction().operands[0]);
-  if (!selector) return false;
-  access->regs().rflags &= ~kFlagZero;
-  uint64_t index = *selector & ~7ull;
+// The descriptor that a selector names, or nothing if ring 0 cannot name one. Kernels keep no LDT
+// of interest to themselves: selectors of it count as unusable.
+struct Descriptor {
+  uint64_t bits;
+  bool code_or_data() const { return (bits >> 44 & 1) != 0; }
+  uint8_t type() const { return bits >> 40 & 0xf; }
+  bool code() const { return (type() & 8) != 0; }
+  uint8_t privilege() const { return bits >> 45 & 3; }
+};
+
+// False if a fault was raised; an empty descriptor if the selector is not usable.
+bool ReadDescriptor(OperandAccess* access, uint64_t selector, std::optional<Descriptor>* found) {
+  uint64_t index = selector & 0xfff8;
   const kvm_dtable& table = access->sregs().gdt;
-  if (index == 0 || (*selector & 4) != 0 || index + 7 > table.limit) return true;
-  uint64_t descriptor = 0;
-  if (!access->ReadBytes(table.base + index, {reinterpret_cast<uint8_t*>(&descriptor), 8})) {
+  if (index == 0 || (selector & 4) != 0 || index + 7 > table.limit) return true;
+  Descriptor descriptor = {};
+  if (!access->ReadBytes(table.base + index, {reinterpret_cast<uint8_t*>(&descriptor.bits), 8})) {
     return false;
   }
-  uint8_t type = descriptor >> 40 & 0xf;
-  bool present = (descriptor >> 47 & 1) != 0;
-  bool code_or_data = (descriptor >> 44 & 1) != 0;
-  bool code = (type & 8) != 0;
-  bool second = (type & 2) != 0;  // a data segment may be written, a code segment read
-  bool conforming = code && (type & 4) != 0;
-  uint8_t dpl = descriptor >> 45 & 3;
-  bool reachable = conforming || dpl >= (*selector & 3);
-  bool allowed = write ? !code && second : !code || second;
-  if (present && code_or_data && reachable && allowed) access->regs().rflags |= kFlagZero;
+  bool conforming = descriptor.code_or_data() && descriptor.code() && (descriptor.type() & 4) != 0;
+  if (conforming || descriptor.privilege() >= (selector & 3)) *found = descriptor;
   return true;
+}
+
+// VERR and VERW: ZF if the segment could be read or written from here. Kernels use VERW for its
+// side effect on the processor's buffers alone.
+bool VerifySegment(OperandAccess* access, bool write) {
+  auto selector = access->Read(access->instruction().operands[0]);
+  std::optional<Descriptor> found;
+  if (!selector || !ReadDescriptor(access, *selector, &found)) return false;
+  access->regs().rflags &= ~kFlagZero;
+  if (!found || !found->code_or_data()) return true;
+  // Bit 1 of the type: a data segment may be written, a code segment read.
+  bool second = (found->type() & 2) != 0;
+  bool allowed = write ? !found->code() && second : !found->code() || second;
+  if (allowed) access->regs().rflags |= kFlagZero;
+  return true;
+}
+
+// LSL and LAR: a segment's limit or access rights, and ZF if there are any. Linux's entry code on
+// IST stacks reads its CPU number from the limit of a segment.
+bool LoadSegmentField(OperandAccess* access, bool limit) {
+  const auto& [destination, source, unused] = access->instruction().operands;
+  auto selector = access->Read(source);
+  std::optional<Descriptor> found;
+  if (!selector || !ReadDescriptor(access, *selector, &found)) return false;
+  access->regs().rflags &= ~kFlagZero;
+  // Of the system descriptors 64-bit mode knows LDT and TSS; LAR also takes call gates.
+  bool system = found && !found->code_or_data();
+  uint8_t type = found ? found->type() : 0;
+  bool known = type == 2 || type == 9 || type == 11 || (!limit && type == 12);
+  if (!found || (system && !known)) return true;
+  uint64_t value;
+  if (limit) {
+    value = (found->bits & 0xffff) | (found->bits >> 32 & 0xf0000);
+    if ((found->bits >> 55 & 1) != 0) value = value << 12 | 0xfff;
+  } else {
+    value = found->bits >> 32 & 0x00f0ff00;
+  }
+  access->regs().rflags |= kFlagZero;
+  return access->Write(destination, value);
 }
 
 // XGETBV of XCR0, or of the components in use (index 1).
@@ -274,6 +311,10 @@ Result<bool> InstructionAssist::Execute(KvmVcpu* vcpu, OperandAccess* access, bo
       return VerifySegment(access, false);
     case X86_INS_VERW:
       return VerifySegment(access, true);
+    case X86_INS_LSL:
+      return LoadSegmentField(access, true);
+    case X86_INS_LAR:
+      return LoadSegmentField(access, false);
     case X86_INS_INVPCID:
       return InvalidatePcid(vcpu, access);
     case X86_INS_CLFLUSHOPT:

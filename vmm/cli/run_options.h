@@ -18,6 +18,7 @@ struct RunOptions {
   double timeout = 0;  // seconds, 0 for none
   bool json = false;
   std::string console;  // where the serial console's output goes: "", "-" for stderr, or a file
+  std::string profile;  // file for a profile of the guest kernel, by System.map
   std::vector<std::string> environment;
   std::string directory = "/";
   std::vector<std::string> command;

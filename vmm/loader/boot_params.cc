@@ -3,6 +3,7 @@
 #include <asm/bootparam.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <string>
 
 #include "vmm/loader/placement.h"

@@ -21,8 +21,8 @@ struct BootParamsConfig {
   // kernel takes.
   std::string_view command_line;
   std::optional<Initrd> initrd;
-  // Fresh random bytes of the host. Linux mixes them into its generator first thing (SETUP_RNG_SEED)
-  // and wipes them.
+  // Fresh random bytes of the host. Linux mixes them into its generator first thing
+  // (SETUP_RNG_SEED) and wipes them.
   std::span<const uint8_t, kRngSeedSize> rng_seed;
 };
 

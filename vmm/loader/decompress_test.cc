@@ -152,8 +152,8 @@ TEST(Decompress, FormatsThatAreNotSupportedAreNamed) {
   for (const auto& one : cases) {
     Image data = one.start;
     data.resize(100);
-    EXPECT_EQ(ErrorOf(data),
-              std::string("compressed with ") + one.name + "; lz4, gzip, zstd and xz are supported");
+    EXPECT_EQ(ErrorOf(data), std::string("compressed with ") + one.name +
+                                 "; lz4, gzip, zstd and xz are supported");
   }
 }
 
@@ -181,8 +181,9 @@ TEST(Decompress, XzThatWantsTooMuchMemoryIsAnError) {
   crc = ~crc;
   memcpy(data.data() + 20, &crc, sizeof crc);
   data.resize(100);
-  EXPECT_THAT(ErrorOf(data), MatchesRegex("xz data needs 4[0-9]{9} bytes of memory to decode, at most 201326592 "
-                                          "are given"));
+  EXPECT_THAT(ErrorOf(data),
+              MatchesRegex("xz data needs 4[0-9]{9} bytes of memory to decode, "
+                           "at most 201326592 are given"));
 }
 
 }  // namespace

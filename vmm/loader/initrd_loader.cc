@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cinttypes>
+#include <optional>
+#include <span>
 
 #include "base/byte_io.h"
 #include "base/unique_fd.h"

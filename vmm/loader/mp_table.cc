@@ -1,5 +1,6 @@
 #include "vmm/loader/mp_table.h"
 
+#include <cstddef>
 #include <cstring>
 #include <span>
 #include <type_traits>

@@ -1,14 +1,13 @@
 #ifndef CUBE_VMM_LOADER_TEST_IMAGES_H_
 #define CUBE_VMM_LOADER_TEST_IMAGES_H_
 
+#include <asm/bootparam.h>
 #include <elf.h>
 
 #include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
-
-#include <asm/bootparam.h>
 
 // Kernel images made in memory, for the tests and the fuzzer of this folder.
 namespace cube::vmm::testing {

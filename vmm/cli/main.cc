@@ -1,0 +1,100 @@
+#include <fcntl.h>
+#include <malloc.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <string>
+
+#include "vmm/cli/host_command.h"
+#include "vmm/cli/run_options.h"
+
+namespace {
+
+uint64_t Now() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000000000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+// A descriptor below 3 that is closed would be handed to the next file opened.
+void OpenStandardDescriptors() {
+  for (int fd = 0; fd < 3; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0) (void)open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY);
+  }
+}
+
+std::string ImagePath(const char* name) {
+  const char* home = getenv("CUBE_HOME");
+  return std::string(home != nullptr && *home != '\0' ? home : "/var/lib/cube") + "/images/" + name;
+}
+
+// What a command in the guest finds in its environment unless told otherwise.
+std::vector<std::string> DefaultEnvironment() {
+  std::vector<std::string> environment = {
+      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"};
+  const char* term = getenv("TERM");
+  if (term != nullptr && isatty(STDIN_FILENO) != 0) environment.push_back(std::string("TERM=") + term);
+  return environment;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  uint64_t start = Now();
+  OpenStandardDescriptors();
+  // One arena: a second one per thread would be private memory for nothing.
+  mallopt(M_ARENA_MAX, 1);
+
+  using cube::vmm::RunOptions;
+  RunOptions run;
+  run.kernel = ImagePath("vmlinux");
+  run.initrd = ImagePath("initramfs.cpio");
+  bool host_json = false;
+  bool is_host = false;
+  {
+    CLI::App app{"cube-vmm: one process, one microVM", "cube-vmm"};
+    app.require_subcommand(1);
+    app.set_version_flag("--version", "cube-vmm 0.1");
+    CLI::App* run_app = app.add_subcommand("run", "Boot a VM, run a command in it, exit as it does");
+    run_app->add_option("--kernel", run.kernel, "ELF vmlinux or bzImage")->capture_default_str();
+    run_app->add_option("--initrd", run.initrd, "initramfs with /init; '' for none")
+        ->capture_default_str();
+    run_app->add_option("--memory", run.memory_mib, "guest memory, MiB")->capture_default_str();
+    run_app->add_option("--cpus", run.cpus, "vCPUs, 1 to 8")->capture_default_str();
+    run_app->add_option("--append", run.append, "words added to the kernel's command line");
+    run_app->add_option("--timeout", run.timeout, "seconds until the VM is stopped (status 124)")
+        ->check(CLI::NonNegativeNumber);
+    run_app->add_flag("--json", run.json, "one JSON object a line: output, then the result");
+    run_app->add_option("--console", run.console, "serial console's output: a file, or - for stderr");
+    run_app->add_option("--system-map", run.system_map, "System.map, to name addresses in dumps");
+    run_app->add_option("--profile", run.profile,
+                        "write where the guest kernel spent its time (needs --system-map)");
+    run_app->add_option("-e,--env", run.environment, "NAME=VALUE for the command");
+    run_app->add_option("-w,--workdir", run.directory, "the command's working directory")
+        ->capture_default_str();
+    run_app->add_option("--kvm", run.kvm, "KVM's device")->capture_default_str();
+    run_app->add_option("command", run.command,
+                        "what to run; none on a terminal: a shell, Ctrl-A x leaves");
+    run_app->footer(
+        "The exit status is the command's, or 128+n for its signal n. 124: time limit;\n"
+        "125: the VMM failed, one line on stderr says why; 126: not executable; 127: not found.");
+    CLI::App* host_app = app.add_subcommand("host", "What this host can do");
+    host_app->add_flag("--json", host_json, "as one JSON object");
+    try {
+      app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      if (error.get_exit_code() == 0) return app.exit(error);
+      std::cerr << "cube-vmm: " << error.what() << "\n";
+      return cube::vmm::kStatusVmmError;
+    }
+    is_host = host_app->parsed();
+  }
+  // The parser was the largest thing on the heap; nothing of it is needed while the VM runs.
+  malloc_trim(0);
+  if (is_host) return cube::vmm::HostCommand(host_json);
+  auto environment = DefaultEnvironment();
+  run.environment.insert(run.environment.begin(), environment.begin(), environment.end());
+  return cube::vmm::RunCommand(run, start);
+}

@@ -1,0 +1,455 @@
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/sysinfo.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <mutex>
+
+#include "base/byte_io.h"
+#include "base/json_writer.h"
+#include "vmm/assist/host_probe.h"
+#include "vmm/cli/console_log.h"
+#include "vmm/cli/guest_session.h"
+#include "vmm/cli/run_options.h"
+#include "vmm/cli/terminal.h"
+#include "vmm/machine.h"
+#include "vmm/memory_map.h"
+
+namespace cube::vmm {
+namespace {
+
+uint64_t Now() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000000000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+double Milliseconds(uint64_t from, uint64_t to) {
+  return to < from ? 0 : static_cast<double>(to - from) / 1e6;
+}
+
+// When each phase of a run ended, CLOCK_MONOTONIC nanoseconds; 0 for what did not happen.
+struct Timeline {
+  uint64_t start = 0;
+  uint64_t probed = 0;
+  uint64_t created = 0;
+  uint64_t booted = 0;
+  uint64_t ready = 0;
+  uint64_t started = 0;
+  uint64_t exited = 0;
+};
+
+// One `cube-vmm run`: the machine, the session with its agent, and what ends it.
+class Run {
+ public:
+  Run(const RunOptions& options, uint64_t start) : options_(options) { time_.start = start; }
+
+  Result<int> Execute();
+
+ private:
+  Status Prepare();
+  Status WatchSignals();
+  Status WatchMachine();
+  Status StartSession();
+  Status SetUpConsole();
+
+  // On vCPU threads: hand over to the event loop.
+  void PostCommand(abi::Command command, uint32_t argument);
+  void PostStop(StopReason reason);
+  // On the event loop.
+  void OnPosted();
+  void OnCommand(abi::Command command, uint32_t argument);
+  void OnStop(const StopReason& reason);
+  void PumpSession();
+  size_t TakeOutput(abi::RingId stream, std::span<const uint8_t> bytes);
+  void WatchOutput(OutputSink* sink, bool* watched, bool wanted);
+  void ForwardConsole();
+  void OnTyped();
+  void Finish(int status, const std::string& reason);
+  Status WriteProfile(const GuestProfiler& profiler);
+  void EmitJson(const JsonWriter& json);
+  void ReportJson();
+
+  const RunOptions& options_;
+  Timeline time_;
+  std::optional<EventLoop> loop_;
+  UniqueFd posted_;
+  UniqueFd signals_;
+  std::optional<Timer> timer_;
+  std::optional<RawTerminal> terminal_;
+  ConsoleEscape escape_;
+  ConsoleLog console_;
+  UniqueFd console_file_;
+  UniqueFd console_event_;
+  std::deque<uint8_t> typed_;
+  OutputSink stdout_{STDOUT_FILENO};
+  OutputSink stderr_{STDERR_FILENO};
+  bool stdout_watched_ = false;
+  bool stderr_watched_ = false;
+  bool interactive_ = false;
+  bool exiting_ = false;
+  bool finished_ = false;
+  int status_ = kStatusVmmError;
+  int exit_status_ = 0;
+  std::string reason_;
+  bool emulated_ring0_ = false;
+
+  std::mutex post_mutex_;
+  std::deque<std::pair<abi::Command, uint32_t>> commands_;
+  std::optional<StopReason> stop_;
+  bool notified_ = false;
+
+  std::unique_ptr<Machine> machine_;
+  std::unique_ptr<GuestSession> session_;
+};
+
+Status Run::Prepare() {
+  interactive_ = options_.command.empty();
+  if (interactive_ && isatty(STDIN_FILENO) == 0) {
+    return Errorf("no command given, and stdin is not a terminal for a shell");
+  }
+  struct sysinfo info = {};
+  sysinfo(&info);
+  uint64_t host_mib = static_cast<uint64_t>(info.totalram) * info.mem_unit / kMiB;
+  if (options_.memory_mib > host_mib) {
+    return Errorf("guest memory of %llu MiB is more than the host's %llu MiB",
+                  static_cast<unsigned long long>(options_.memory_mib),
+                  static_cast<unsigned long long>(host_mib));
+  }
+  CUBE_TRY(Vcpu::InstallKickSignal());
+  CUBE_ASSIGN(Kvm kvm, Kvm::Open(options_.kvm));
+  CUBE_ASSIGN(HostProbe probe, ProbeHost(kvm));
+  emulated_ring0_ = probe.emulated_ring0();
+  time_.probed = Now();
+  CUBE_ASSIGN(loop_, EventLoop::Create());
+  CUBE_ASSIGN(posted_, NewEventFd());
+  CUBE_TRY(WatchSignals());
+
+  MachineConfig config;
+  config.kernel = options_.kernel;
+  config.initrd = options_.initrd;
+  config.system_map = options_.system_map;
+  config.append = options_.append;
+  config.memory = options_.memory_mib * kMiB;
+  config.cpus = options_.cpus;
+  config.emulated_ring0 = emulated_ring0_;
+  MachineEvents events;
+  events.console = [this](uint8_t byte) { console_.Append(byte); };
+  events.command = [this](abi::Command command, uint32_t argument) {
+    PostCommand(command, argument);
+  };
+  events.notify = [this] {
+    std::lock_guard lock(post_mutex_);
+    notified_ = true;
+    SignalEventFd(posted_.get());
+  };
+  events.stopped = [this](StopReason reason) { PostStop(std::move(reason)); };
+  CUBE_ASSIGN(machine_, Machine::Create(kvm, config, std::move(events)));
+  time_.created = Now();
+  return SetUpConsole();
+}
+
+Status Run::WatchSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT}) sigaddset(&set, signal);
+  // vCPU threads inherit the mask: only the event loop sees these.
+  if (pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0) return ErrnoError("pthread_sigmask");
+  signal(SIGPIPE, SIG_IGN);
+  signals_.Reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_.valid()) return ErrnoError("signalfd");
+  CUBE_TRY(loop_->Add(signals_.get(), EPOLLIN, [this](uint32_t) {
+    signalfd_siginfo info;
+    if (read(signals_.get(), &info, sizeof info) != sizeof info) return;
+    Finish(128 + static_cast<int>(info.ssi_signo),
+           Format("stopped by signal %u", info.ssi_signo));
+  }));
+  if (options_.timeout <= 0) return OkStatus();
+  CUBE_ASSIGN(timer_, Timer::Create());
+  CUBE_TRY(timer_->Set(static_cast<uint64_t>(options_.timeout * 1e9)));
+  return loop_->Add(timer_->fd(), EPOLLIN, [this](uint32_t) {
+    timer_->Acknowledge();
+    Finish(kStatusTimeout, Format("time limit of %g s reached", options_.timeout));
+  });
+}
+
+Status Run::SetUpConsole() {
+  if (!options_.console.empty() && options_.console != "-") {
+    CUBE_ASSIGN(console_file_, OpenFile(options_.console, O_WRONLY | O_CREAT | O_TRUNC, 0644));
+  }
+  if (!interactive_ && options_.console.empty()) return OkStatus();
+  CUBE_ASSIGN(console_event_, NewEventFd());
+  console_.SetForward([this] { SignalEventFd(console_event_.get()); });
+  CUBE_TRY(loop_->Add(console_event_.get(), EPOLLIN, [this](uint32_t) {
+    DrainEventFd(console_event_.get());
+    ForwardConsole();
+  }));
+  if (!interactive_) return OkStatus();
+  CUBE_ASSIGN(RawTerminal raw, RawTerminal::Enter(STDIN_FILENO));
+  terminal_.emplace(std::move(raw));
+  fprintf(stderr, "cube-vmm: booting; leave with Ctrl-A x\r\n");
+  return loop_->Add(STDIN_FILENO, EPOLLIN, [this](uint32_t) { OnTyped(); });
+}
+
+Status Run::WatchMachine() {
+  CUBE_TRY(loop_->Add(posted_.get(), EPOLLIN, [this](uint32_t) { OnPosted(); }));
+  session_ = std::make_unique<GuestSession>(
+      &*loop_, machine_->memory().mailbox(), interactive_ ? -1 : STDIN_FILENO,
+      GuestSession::Callbacks{
+          [this](abi::RingId stream, std::span<const uint8_t> bytes) {
+            return TakeOutput(stream, bytes);
+          },
+          [this](abi::RingId stream) {
+            return stream == abi::RingId::kStdout ? stdout_.closed() : stderr_.closed();
+          },
+          [this] { machine_->WakeAgent(); },
+          [this](uint32_t) { time_.started = Now(); },
+          [this](uint32_t error, const std::string& text) {
+            Finish(error == ENOENT ? kStatusNotFound : kStatusCannotRun, text);
+          }});
+  return OkStatus();
+}
+
+Status Run::StartSession() {
+  GuestCommand command;
+  command.arguments = options_.command;
+  command.environment = options_.environment;
+  command.directory = options_.directory;
+  command.on_console = interactive_;
+  if (interactive_) {
+    command.arguments = {"/bin/sh", "-l"};
+    winsize size = {};
+    if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0) {
+      command.rows = size.ws_row;
+      command.columns = size.ws_col;
+    }
+  }
+  return session_->Start(command);
+}
+
+Result<int> Run::Execute() {
+  CUBE_TRY(Prepare());
+  CUBE_TRY(WatchMachine());
+  CUBE_TRY(StartSession());
+  GuestProfiler profiler;
+  if (!options_.profile.empty()) machine_->Profile(&profiler);
+  CUBE_TRY(machine_->Start());
+  CUBE_TRY(loop_->Run());
+  machine_->Stop();
+  if (!options_.profile.empty()) CUBE_TRY(WriteProfile(profiler));
+  if (interactive_ || !options_.console.empty()) ForwardConsole();
+  terminal_.reset();
+  if (options_.json) {
+    ReportJson();
+  } else if (!reason_.empty()) {
+    fprintf(stderr, "cube-vmm: %s\n", reason_.c_str());
+  }
+  return status_;
+}
+
+Status Run::WriteProfile(const GuestProfiler& profiler) {
+  CUBE_ASSIGN(std::string text, profiler.Report(options_.system_map));
+  CUBE_ASSIGN(UniqueFd file, OpenFile(options_.profile, O_WRONLY | O_CREAT | O_TRUNC, 0644));
+  return WriteAll(file.get(), {reinterpret_cast<const uint8_t*>(text.data()), text.size()},
+                  options_.profile.c_str());
+}
+
+void Run::PostCommand(abi::Command command, uint32_t argument) {
+  std::lock_guard lock(post_mutex_);
+  // A guest that floods commands gains nothing: what was not taken yet is bounded.
+  constexpr size_t kLimit = 64;
+  if (commands_.size() < kLimit) commands_.emplace_back(command, argument);
+  SignalEventFd(posted_.get());
+}
+
+void Run::PostStop(StopReason reason) {
+  std::lock_guard lock(post_mutex_);
+  stop_ = std::move(reason);
+  SignalEventFd(posted_.get());
+}
+
+void Run::OnPosted() {
+  DrainEventFd(posted_.get());
+  std::deque<std::pair<abi::Command, uint32_t>> commands;
+  std::optional<StopReason> stop;
+  bool notified;
+  {
+    std::lock_guard lock(post_mutex_);
+    commands.swap(commands_);
+    stop.swap(stop_);
+    notified = std::exchange(notified_, false);
+  }
+  for (auto [command, argument] : commands) OnCommand(command, argument);
+  if (notified || !commands.empty()) PumpSession();
+  if (stop) OnStop(*stop);
+}
+
+void Run::OnCommand(abi::Command command, uint32_t argument) {
+  switch (command) {
+    case abi::Command::kBooted:
+      if (time_.booted == 0) time_.booted = Now();
+      return;
+    case abi::Command::kReady:
+      if (time_.ready == 0) time_.ready = Now();
+      return;
+    case abi::Command::kPark:
+      return;
+    case abi::Command::kExit:
+      time_.exited = Now();
+      exiting_ = true;
+      exit_status_ = static_cast<int>(argument & 0xff);
+      return;
+  }
+}
+
+void Run::OnStop(const StopReason& reason) {
+  std::string panic = console_.PanicMessage();
+  std::string text = reason.text;
+  if (!panic.empty()) {
+    text = "the guest kernel panicked: " + panic;
+  } else if (reason.kind != StopReason::Kind::kError) {
+    std::string last = console_.LastLine();
+    if (!last.empty()) text += ", its console's last line: " + last;
+  }
+  if (!reason.detail.empty() && panic.empty()) {
+    // The dump is for the one who looks into it; the reason stays one line.
+    fprintf(stderr, "%s", reason.detail.c_str());
+  }
+  Finish(kStatusVmmError, text);
+}
+
+void Run::PumpSession() {
+  if (finished_) return;
+  Status pumped = session_->Pump();
+  if (!pumped.ok()) {
+    Finish(kStatusVmmError, pumped.error().message());
+    return;
+  }
+  if (exiting_ && session_->OutputDrained()) Finish(exit_status_, "");
+}
+
+size_t Run::TakeOutput(abi::RingId stream, std::span<const uint8_t> bytes) {
+  bool is_stdout = stream == abi::RingId::kStdout;
+  if (options_.json) {
+    std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    // A character cut in two at the end of the piece is left for the next one.
+    size_t whole = bytes.size();
+    for (size_t cut = 1; cut <= 3 && cut < bytes.size() && !IsUtf8(text.substr(0, whole)); ++cut) {
+      if (IsUtf8(text.substr(0, bytes.size() - cut))) whole = bytes.size() - cut;
+    }
+    if (exiting_) whole = bytes.size();
+    text = text.substr(0, whole);
+    JsonWriter json;
+    json.BeginObject().Key("event").String(is_stdout ? "stdout" : "stderr");
+    if (IsUtf8(text)) {
+      json.Key("text").String(text);
+    } else {
+      json.Key("base64").String(Base64(text));
+    }
+    json.EndObject();
+    EmitJson(json);
+    return whole;
+  }
+  OutputSink* sink = is_stdout ? &stdout_ : &stderr_;
+  bool* watched = is_stdout ? &stdout_watched_ : &stderr_watched_;
+  size_t taken = sink->Write(bytes);
+  WatchOutput(sink, watched, taken < bytes.size() && !sink->closed());
+  return taken;
+}
+
+void Run::WatchOutput(OutputSink* sink, bool* watched, bool wanted) {
+  if (wanted == *watched) return;
+  *watched = wanted;
+  if (!wanted) {
+    loop_->Remove(sink->fd());
+    return;
+  }
+  Status added = loop_->Add(sink->fd(), EPOLLOUT, [this](uint32_t) { PumpSession(); });
+  if (!added.ok()) Finish(kStatusVmmError, added.error().message());
+}
+
+void Run::ForwardConsole() {
+  std::string text = console_.Take();
+  if (text.empty()) return;
+  int fd = console_file_.valid() ? console_file_.get()
+           : interactive_        ? STDOUT_FILENO
+                                 : STDERR_FILENO;
+  auto bytes = std::span(reinterpret_cast<const uint8_t*>(text.data()), text.size());
+  Status written = WriteAll(fd, bytes, "the console's output");
+  if (!written.ok()) Finish(kStatusVmmError, written.error().message());
+}
+
+void Run::OnTyped() {
+  uint8_t buffer[256];
+  ssize_t n = read(STDIN_FILENO, buffer, sizeof buffer);
+  if (n < 0 && (errno == EINTR || errno == EAGAIN)) return;
+  if (n <= 0) {
+    Finish(0, "");
+    return;
+  }
+  bool leave = false;
+  std::string text = escape_.Filter({buffer, static_cast<size_t>(n)}, &leave);
+  // What a queue of a thousand keys cannot take is lost, as on a real line.
+  (void)machine_->serial().Receive({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+  if (leave) Finish(0, "");
+}
+
+void Run::Finish(int status, const std::string& reason) {
+  if (finished_) return;
+  finished_ = true;
+  status_ = status;
+  reason_ = reason;
+  loop_->Stop();
+}
+
+void Run::EmitJson(const JsonWriter& json) {
+  std::string line = json.text() + "\n";
+  Status written = WriteAll(STDOUT_FILENO,
+                            {reinterpret_cast<const uint8_t*>(line.data()), line.size()}, "stdout");
+  if (!written.ok()) Finish(kStatusVmmError, written.error().message());
+}
+
+void Run::ReportJson() {
+  uint64_t end = Now();
+  JsonWriter json;
+  json.BeginObject().Key("event").String("exit").Key("status").Int(status_);
+  if (!reason_.empty()) json.Key("reason").String(reason_);
+  json.Key("ring0").String(emulated_ring0_ ? "emulated" : "native");
+  json.Key("milliseconds").BeginObject();
+  json.Key("probe").Double(Milliseconds(time_.start, time_.probed));
+  json.Key("create").Double(Milliseconds(time_.probed, time_.created));
+  if (time_.booted != 0) json.Key("boot").Double(Milliseconds(time_.created, time_.booted));
+  if (time_.ready != 0) json.Key("agent").Double(Milliseconds(time_.booted, time_.ready));
+  if (time_.started != 0) json.Key("start").Double(Milliseconds(time_.ready, time_.started));
+  if (time_.exited != 0) json.Key("command").Double(Milliseconds(time_.started, time_.exited));
+  json.Key("total").Double(Milliseconds(time_.start, end));
+  json.EndObject();
+  json.Key("exits").Uint(machine_->exits());
+  json.Key("emulated_instructions").Uint(machine_->Statistic("insn_emulation"));
+  json.Key("assists").BeginObject();
+  for (const auto& [name, count] : machine_->AssistCounts()) {
+    if (count != 0) json.Key(name).Uint(count);
+  }
+  json.EndObject().EndObject();
+  EmitJson(json);
+}
+
+}  // namespace
+
+int RunCommand(const RunOptions& options, uint64_t start) {
+  Run run(options, start);
+  auto status = run.Execute();
+  if (status.ok()) return *status;
+  fprintf(stderr, "cube-vmm: %s\n", status.error().message().c_str());
+  return kStatusVmmError;
+}
+
+}  // namespace cube::vmm
