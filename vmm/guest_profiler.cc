@@ -18,7 +18,7 @@ namespace {
 // Linux's kernel text; early boot runs the same code at its physical address.
 constexpr uint64_t kKernelText = 0xffffffff80000000;
 constexpr size_t kStackWords = 256;
-constexpr size_t kLines = 60;
+constexpr size_t kLines = 150;
 
 struct Symbol {
   uint64_t address;

@@ -1,0 +1,27 @@
+#ifndef CUBE_GUESTKERNEL_AGENT_MACHINE_H_
+#define CUBE_GUESTKERNEL_AGENT_MACHINE_H_
+
+#include <string>
+
+#include "base/result.h"
+
+namespace cube::agent {
+
+// Makes sure that descriptors 0, 1 and 2 are open: on the console, else on nothing at all.
+void OpenStandardFds();
+
+// Gives the machine a name.
+Status SetHostName(const std::string& name);
+
+// Brings the loopback interface up; the kernel gives it its addresses.
+Status BringUpLoopback();
+
+// Lets programs raise their limit of open files as high as servers do.
+void RaiseFileLimit();
+
+// Says why on the console and ends the machine: an agent that cannot serve is of no use.
+[[noreturn]] void Die(const Error& error);
+
+}  // namespace cube::agent
+
+#endif  // CUBE_GUESTKERNEL_AGENT_MACHINE_H_

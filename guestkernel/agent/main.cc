@@ -1,0 +1,68 @@
+// cube-agent: PID 1 of the guest. It sets up what programs expect of a machine, then serves the
+// mailbox until the program it was asked to run has ended.
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "base/unique_fd.h"
+#include "guestkernel/agent/agent.h"
+#include "guestkernel/agent/console.h"
+#include "guestkernel/agent/doorbell.h"
+#include "guestkernel/agent/log.h"
+#include "guestkernel/agent/machine.h"
+#include "guestkernel/agent/mailbox.h"
+#include "guestkernel/agent/mounts.h"
+
+namespace cube::agent {
+namespace {
+
+constexpr char kConsolePath[] = "/dev/ttyS0";
+
+struct ControlDevice {
+  DeviceDoorbell doorbell;
+  Mailbox mailbox;
+};
+
+Result<ControlDevice> OpenControlDevice() {
+  // Without O_SYNC: the mailbox is memory and has to be mapped as such, write-back.
+  CUBE_ASSIGN(UniqueFd dev_mem, OpenFile("/dev/mem", O_RDWR));
+  // The mailbox first: a VMM that has none would take stores to the doorbell for an error.
+  CUBE_ASSIGN(Mailbox mailbox, Mailbox::Map(dev_mem.get()));
+  CUBE_ASSIGN(DeviceDoorbell doorbell, DeviceDoorbell::Map(dev_mem.get()));
+  return ControlDevice{std::move(doorbell), std::move(mailbox)};
+}
+
+void Warn(const Status& status) {
+  if (!status.ok()) Log(status.error().message());
+}
+
+Status Main() {
+  umask(022);
+  Status dev = MountDev();
+  OpenStandardFds();
+  CUBE_TRY(dev);
+  CUBE_ASSIGN(ControlDevice device, OpenControlDevice());
+  device.doorbell.Send(abi::Command::kBooted, 0);
+
+  MountRest();
+  Warn(SetHostName("cube"));
+  Warn(BringUpLoopback());
+  RaiseFileLimit();
+  CUBE_ASSIGN(Console console, Console::Open(kConsolePath));
+  CUBE_ASSIGN(Agent agent, Agent::Create(&device.mailbox, &device.doorbell, &console));
+  device.doorbell.Send(abi::Command::kReady, 0);
+  CUBE_TRY(agent.Run());
+  // The VMM has not run the guest since kExit. Should it ever do so again, there is nothing to do.
+  while (true) pause();
+}
+
+}  // namespace
+}  // namespace cube::agent
+
+int main() {
+  cube::Status status = cube::agent::Main();
+  cube::agent::Die(status.error());
+}
