@@ -20,8 +20,11 @@ constexpr uint32_t kSerialGsi = 4;
 
 // reboot=k: through the reset port, which tells a restart from a triple fault. panic=-1: restart
 // at once, so that a panic ends the VM. 8250.nr_uarts: no probing for ports that are not there.
+// noreplace-smp: thousands of lock prefixes stay unpatched; percpu_alloc=page: no 2 MiB area to
+// clear; swiotlb=noforce: no bounce buffer, there is no device that needs one.
 constexpr const char* kKernelArguments =
-    "console=ttyS0 quiet reboot=k panic=-1 8250.nr_uarts=1 tsc=reliable no_timer_check";
+    "console=ttyS0 quiet reboot=k panic=-1 8250.nr_uarts=1 tsc=reliable no_timer_check "
+    "noreplace-smp percpu_alloc=page swiotlb=noforce";
 
 }  // namespace
 

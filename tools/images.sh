@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Builds the guest kernel and root file system and puts them where cube-vmm looks for them,
+# $CUBE_HOME/images. The kernel is cached in $CUBE_HOME/cache, keyed by what it is built from.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CUBE_HOME=${CUBE_HOME:-/var/lib/cube}
+bazel build //guestkernel:vmlinux //guestkernel:System.map //guestkernel:initramfs >&2
+mkdir -p "$CUBE_HOME/images"
+put() {
+  # By rename: a VM that starts meanwhile sees the old file or the new one.
+  cmp -s "$1" "$CUBE_HOME/images/$2" && return
+  cp -f --no-preserve=mode "$1" "$CUBE_HOME/images/.$2.$$"
+  mv -f "$CUBE_HOME/images/.$2.$$" "$CUBE_HOME/images/$2"
+}
+put bazel-bin/guestkernel/vmlinux vmlinux
+put bazel-bin/guestkernel/System.map System.map
+put bazel-bin/guestkernel/initramfs initramfs.cpio
