@@ -27,22 +27,6 @@ bool PopulationCount(OperandAccess* access) {
   return true;
 }
 
-// LZCNT and TZCNT: CF tells of a zero source, ZF of a zero result; the others are undefined and
-// stay as they are.
-bool CountZeros(OperandAccess* access, bool leading) {
-  const auto& [destination, source, unused] = access->instruction().operands;
-  auto value = access->Read(source);
-  if (!value) return false;
-  int bits = destination.reg.size * 8;
-  int zeros = leading ? std::countl_zero(*value) - (64 - bits) : std::countr_zero(*value);
-  if (zeros > bits) zeros = bits;
-  if (!access->Write(destination, static_cast<uint64_t>(zeros))) return false;
-  access->regs().rflags &= ~(kFlagCarry | kFlagZero);
-  if (zeros == bits) access->regs().rflags |= kFlagCarry;
-  if (zeros == 0) access->regs().rflags |= kFlagZero;
-  return true;
-}
-
 // CRC32 accumulates the Castagnoli polynomial, bit-reflected (SDM volume 2, CRC32).
 bool Crc32(OperandAccess* access) {
   const auto& [destination, source, unused] = access->instruction().operands;
@@ -279,10 +263,6 @@ Result<bool> InstructionAssist::Execute(KvmVcpu* vcpu, OperandAccess* access, bo
       return CompareExchange16(access, memory_);
     case X86_INS_POPCNT:
       return PopulationCount(access);
-    case X86_INS_LZCNT:
-      return CountZeros(access, true);
-    case X86_INS_TZCNT:
-      return CountZeros(access, false);
     case X86_INS_CRC32:
       return Crc32(access);
     case X86_INS_CLAC:

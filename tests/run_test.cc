@@ -1,0 +1,191 @@
+// `cube-vmm run` as a user meets it: real guests on the host's KVM.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "tests/process.h"
+
+namespace cube::testing {
+namespace {
+
+std::string Env(const char* name) {
+  const char* value = getenv(name);
+  if (value == nullptr) {
+    fprintf(stderr, "%s is not set: run this by bazel test\n", name);
+    abort();
+  }
+  return value;
+}
+
+// `cube-vmm run` with the images this checkout built; `options` come before the command.
+std::vector<std::string> Vmm(const std::vector<std::string>& options,
+                             const std::vector<std::string>& command) {
+  std::vector<std::string> all = {Env("CUBE_VMM"), "run", "--kernel", Env("CUBE_KERNEL"),
+                                  "--initrd", Env("CUBE_INITRD")};
+  all.insert(all.end(), options.begin(), options.end());
+  if (!command.empty()) {
+    all.push_back("--");
+    all.insert(all.end(), command.begin(), command.end());
+  }
+  return all;
+}
+
+TEST(Run, PrintsExactlyWhatTheCommandPrints) {
+  Finished run = RunProcess(Vmm({}, {"/bin/echo", "hello"}));
+  EXPECT_EQ(run.status, 0);
+  EXPECT_EQ(run.out, "hello\n");
+  EXPECT_EQ(run.err, "");
+}
+
+TEST(Run, StreamsAreApartAndTheStatusIsTheCommands) {
+  Finished run = RunProcess(Vmm({"-e", "WORD=there", "-w", "/tmp"},
+                                {"/bin/sh", "-c", "pwd; echo $WORD >&2; exit 7"}));
+  EXPECT_EQ(run.status, 7);
+  EXPECT_EQ(run.out, "/tmp\n");
+  EXPECT_EQ(run.err, "there\n");
+}
+
+TEST(Run, ASignalOfTheCommandIs128PlusItsNumber) {
+  EXPECT_EQ(RunProcess(Vmm({}, {"/bin/sh", "-c", "kill -9 $$"})).status, 128 + SIGKILL);
+}
+
+TEST(Run, AMissingCommandIs127) {
+  Finished run = RunProcess(Vmm({}, {"/no/such/program"}));
+  EXPECT_EQ(run.status, 127);
+  EXPECT_NE(run.err.find("/no/such/program"), std::string::npos) << run.err;
+  EXPECT_EQ(std::count(run.err.begin(), run.err.end(), '\n'), 1) << run.err;
+}
+
+// 1 MiB in, through a program, and out again; several vCPUs see each other.
+TEST(Run, StdinComesBackIntact) {
+  std::string input(1 << 20, '\0');
+  uint32_t state = 1;
+  for (char& c : input) c = static_cast<char>((state = state * 1664525 + 1013904223) >> 24);
+  Finished run = RunProcess(Vmm({"--cpus", "2"}, {"/bin/cat"}), input);
+  EXPECT_EQ(run.status, 0) << run.err;
+  EXPECT_TRUE(run.out == input) << run.out.size() << " bytes came back";
+}
+
+TEST(Run, TenMebibytesOfOutputArriveWithoutLoss) {
+  Finished run = RunProcess(
+      Vmm({}, {"/bin/sh", "-c", "dd if=/dev/zero bs=65536 count=160 2>/dev/null | tr '\\0' x"}));
+  EXPECT_EQ(run.status, 0) << run.err;
+  EXPECT_EQ(run.out.size(), 10u << 20);
+  EXPECT_EQ(run.out.find_first_not_of('x'), std::string::npos);
+}
+
+TEST(Run, AReaderThatLeavesEndsTheCommandBySigpipe) {
+  Process process(Vmm({}, {"/bin/sh", "-c", "while echo yes; do :; done; exit 3"}));
+  Finished run = process.ReadThenLeave(8);
+  EXPECT_EQ(run.out, "yes\nyes\n");
+  EXPECT_EQ(run.status, 128 + SIGPIPE);
+}
+
+TEST(Run, ATimeLimitStopsAGuestThatSpins) {
+  Finished run = RunProcess(Vmm({"--timeout", "2"}, {"/bin/true"}));
+  EXPECT_EQ(run.status, 124);
+  EXPECT_EQ(run.err, "cube-vmm: time limit of 2 s reached\n");
+}
+
+TEST(Run, SigtermStopsTheVm) {
+  Process process(Vmm({"--console", "-", "--append", "loglevel=7"}, {"/bin/sleep", "1000"}));
+  process.WaitForOutput();
+  kill(process.pid(), SIGTERM);
+  Finished run = process.Finish();
+  EXPECT_EQ(run.status, 128 + SIGTERM);
+  EXPECT_NE(run.err.find("cube-vmm: stopped by signal 15\n"), std::string::npos);
+}
+
+TEST(Run, APanicIsNamed) {
+  // The kernel finds no init in an archive that the loader need not understand.
+  std::string path = Env("TEST_TMPDIR") + "/empty.cpio";
+  std::ofstream(path) << std::string(512, '\0');
+  std::vector<std::string> arguments = {Env("CUBE_VMM"), "run",  "--kernel", Env("CUBE_KERNEL"),
+                                        "--initrd",      path,   "--",       "/bin/true"};
+  Finished run = RunProcess(arguments);
+  EXPECT_EQ(run.status, 125);
+  EXPECT_NE(run.err.find("cube-vmm: the guest kernel panicked: "), std::string::npos) << run.err;
+}
+
+struct BadInput {
+  const char* name;
+  std::vector<std::string> options;
+  std::string message;
+};
+
+TEST(Run, BadInputIsOneLineAndStatus125) {
+  std::string folder = Env("TEST_TMPDIR");
+  std::ofstream(folder + "/text") << "this is not a kernel, however long it is";
+  std::ofstream(folder + "/nothing");
+  std::filesystem::copy_file(Env("CUBE_KERNEL"), folder + "/cut",
+                             std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::permissions(folder + "/cut", std::filesystem::perms::owner_all);
+  std::filesystem::resize_file(folder + "/cut", 100000);
+  std::ofstream(folder + "/large");
+  std::filesystem::resize_file(folder + "/large", 200 << 20);
+  const BadInput cases[] = {
+      {"no KVM", {"--kvm", "/no/kvm"}, "/no/kvm"},
+      {"not KVM", {"--kvm", "/dev/null"}, "/dev/null"},
+      {"no kernel", {"--kernel", "/no/kernel"}, "/no/kernel"},
+      {"not a kernel", {"--kernel", folder + "/text"}, folder + "/text"},
+      {"empty kernel", {"--kernel", folder + "/nothing"}, folder + "/nothing"},
+      {"truncated kernel", {"--kernel", folder + "/cut"}, folder + "/cut"},
+      {"no initrd", {"--initrd", "/no/initrd"}, "/no/initrd"},
+      {"large initrd", {"--initrd", folder + "/large"}, folder + "/large"},
+      {"no memory", {"--memory", "0"}, "0 bytes"},
+      {"too much memory", {"--memory", "99999999"}, "99999999 MiB"},
+      {"not a number", {"--memory", "lots"}, "lots"},
+      {"no CPU", {"--cpus", "0"}, "0 vCPUs"},
+      {"too many CPUs", {"--cpus", "9"}, "9 vCPUs"},
+      {"long command line", {"--append", std::string(5000, 'a')}, "2047"},
+      {"unknown option", {"--nonsense"}, "--nonsense"},
+  };
+  for (const BadInput& bad : cases) {
+    SCOPED_TRACE(bad.name);
+    std::vector<std::string> arguments = {Env("CUBE_VMM"), "run"};
+    auto add = [&](const char* option, const std::string& value) {
+      if (std::find(bad.options.begin(), bad.options.end(), option) != bad.options.end()) return;
+      arguments.push_back(option);
+      arguments.push_back(value);
+    };
+    add("--kernel", Env("CUBE_KERNEL"));
+    add("--initrd", Env("CUBE_INITRD"));
+    arguments.insert(arguments.end(), bad.options.begin(), bad.options.end());
+    arguments.insert(arguments.end(), {"--", "/bin/true"});
+    Finished run = RunProcess(arguments);
+    EXPECT_EQ(run.status, 125);
+    EXPECT_EQ(run.out, "");
+    EXPECT_EQ(run.err.rfind("cube-vmm: ", 0), 0u) << run.err;
+    EXPECT_EQ(std::count(run.err.begin(), run.err.end(), '\n'), 1) << run.err;
+    EXPECT_NE(run.err.find(bad.message), std::string::npos) << run.err;
+  }
+}
+
+TEST(Run, NoCommandWithoutATerminalIsRefused) {
+  Finished run = RunProcess(Vmm({}, {}));
+  EXPECT_EQ(run.status, 125);
+  EXPECT_EQ(run.err, "cube-vmm: no command given, and stdin is not a terminal for a shell\n");
+}
+
+TEST(Run, HelpIsThereForAll) {
+  for (const char* command : {"run", "host"}) {
+    Finished help = RunProcess({Env("CUBE_VMM"), command, "--help"});
+    EXPECT_EQ(help.status, 0);
+    EXPECT_NE(help.out.find("--json"), std::string::npos);
+  }
+}
+
+TEST(Host, ReportsWhatThisHostCanDo) {
+  Finished host = RunProcess({Env("CUBE_VMM"), "host", "--json"});
+  EXPECT_EQ(host.status, 0);
+  EXPECT_NE(host.out.find("\"usable\":true"), std::string::npos) << host.out;
+  EXPECT_NE(RunProcess({Env("CUBE_VMM"), "host"}).out.find("VMs run here"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace cube::testing
