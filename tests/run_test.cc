@@ -4,9 +4,10 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <thread>
+#include <memory>
 
 #include "tests/process.h"
 
@@ -99,6 +100,34 @@ TEST(Run, SigtermStopsTheVm) {
   Finished run = process.Finish();
   EXPECT_EQ(run.status, 128 + SIGTERM);
   EXPECT_NE(run.err.find("cube-vmm: stopped by signal 15\n"), std::string::npos);
+}
+
+size_t CountEntries(const std::string& folder) {
+  size_t count = 0;
+  for (auto it = std::filesystem::directory_iterator(folder); it != std::filesystem::directory_iterator(); ++it) ++count;
+  return count;
+}
+
+TEST(Run, EightAtOnceSucceedAndLeaveNothingBehind) {
+  size_t temporary = CountEntries("/tmp"), shared = CountEntries("/dev/shm");
+  size_t descriptors = CountEntries("/proc/self/fd");
+  {
+    std::vector<std::unique_ptr<Process>> all;
+    for (int i = 0; i < 8; ++i) {
+      all.push_back(std::make_unique<Process>(Vmm({}, {"/bin/echo", std::to_string(i)})));
+    }
+    std::vector<pid_t> pids;
+    for (const auto& process : all) pids.push_back(process->pid());
+    for (int i = 0; i < 8; ++i) {
+      Finished run = all[static_cast<size_t>(i)]->Finish();
+      EXPECT_EQ(run.status, 0) << run.err;
+      EXPECT_EQ(run.out, std::to_string(i) + "\n");
+    }
+    for (pid_t pid : pids) EXPECT_NE(kill(pid, 0), 0);
+  }
+  EXPECT_EQ(CountEntries("/tmp"), temporary);
+  EXPECT_EQ(CountEntries("/dev/shm"), shared);
+  EXPECT_EQ(CountEntries("/proc/self/fd"), descriptors);
 }
 
 TEST(Run, APanicIsNamed) {

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Boot benchmark: cube-vmm beside QEMU TCG, the same kernel and initrd, interleaved in one run.
+
+    bench/boot.py [--rounds N] [--memory MiB] [--cpus N]
+
+For cube-vmm: each phase of its report, the instructions KVM emulated, and, in a run of its own, the
+process's private memory with an idle guest, guest memory apart. For QEMU (machine microvm, -accel
+tcg): from its start to the moment the guest's agent runs, which without a mailbox resets the VM.
+Prints the machine, then a table: median, least and most of each figure.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BIN = os.path.join(TOP, "bazel-bin")
+
+
+def machine():
+    model = "unknown"
+    for line in open("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    memory = int(open("/proc/meminfo").readline().split()[1]) // 1024
+    return f"{model}, {os.cpu_count()} CPUs, {memory} MiB, Linux {platform.release()}"
+
+
+def cube_boot(args, figures):
+    out = subprocess.run(
+        [args.vmm, "run", "--json", "--kernel", args.kernel, "--initrd", args.initrd,
+         "--memory", str(args.memory), "--cpus", str(args.cpus), "--", "/bin/true"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False).stdout
+    report = json.loads(out.splitlines()[-1])
+    if report["status"] != 0:
+        sys.exit(f"cube-vmm: {report.get('reason', report['status'])}")
+    for phase, value in report["milliseconds"].items():
+        figures.setdefault(f"cube-vmm: {phase}, ms", []).append(value)
+    to_agent = sum(report["milliseconds"][k] for k in ("probe", "create", "boot"))
+    figures.setdefault("cube-vmm: start to agent, ms", []).append(to_agent)
+    figures.setdefault("cube-vmm: instructions emulated, million", []).append(
+        report["emulated_instructions"] / 1e6)
+    figures.setdefault("cube-vmm: assists", []).append(sum(report["assists"].values()))
+
+
+def qemu_boot(args, figures):
+    start = time.monotonic()
+    run = subprocess.run(
+        ["qemu-system-x86_64", "-M", "microvm,acpi=off", "-accel", "tcg", "-cpu", "max",
+         "-m", str(args.memory), "-smp", str(args.cpus), "-nodefaults", "-no-user-config",
+         "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", args.bzimage,
+         "-initrd", args.initrd, "-append",
+         "console=ttyS0 quiet reboot=t panic=-1 8250.nr_uarts=1 tsc=reliable no_timer_check "
+         "noreplace-smp percpu_alloc=page swiotlb=noforce rodata=off"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
+        check=False)
+    seconds = time.monotonic() - start
+    # Without a mailbox the agent says so: proof that it was reached.
+    if b"cube-agent" not in run.stdout:
+        sys.exit("QEMU did not reach the agent: " + run.stdout[-400:].decode(errors="replace"))
+    figures.setdefault("QEMU TCG: start to agent, ms", []).append(seconds * 1e3)
+
+
+def private_memory(args):
+    """KiB of private resident memory of an idle cube-vmm, without the guest's own."""
+    vmm = subprocess.Popen(
+        [args.vmm, "run", "--kernel", args.kernel, "--initrd", args.initrd, "--memory",
+         str(args.memory), "--", "/bin/sh", "-c", "echo up; sleep 1000"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    try:
+        if vmm.stdout.readline() != b"up\n":
+            sys.exit("the guest did not come up")
+        private = {"Private_Clean": 0, "Private_Dirty": 0}
+        guest = False
+        for line in open(f"/proc/{vmm.pid}/smaps"):
+            fields = line.split()
+            if "-" in fields[0] and not fields[0].endswith(":"):
+                low, high = (int(x, 16) for x in fields[0].split("-"))
+                guest = high - low >= args.memory << 20
+            elif fields[0].rstrip(":") in private and not guest:
+                private[fields[0].rstrip(":")] += int(fields[1])
+        return private
+    finally:
+        vmm.kill()
+        vmm.wait()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", type=int, default=128)
+    parser.add_argument("--cpus", type=int, default=1)
+    parser.add_argument("--no-qemu", action="store_true")
+    parser.add_argument("--vmm", default=f"{BIN}/vmm/cli/cube-vmm")
+    parser.add_argument("--kernel", default=f"{BIN}/guestkernel/vmlinux")
+    parser.add_argument("--bzimage", default=f"{BIN}/guestkernel/bzImage")
+    parser.add_argument("--initrd", default=f"{BIN}/guestkernel/initramfs")
+    args = parser.parse_args()
+    print(machine())
+    print(f"{args.rounds} rounds, guest of {args.memory} MiB and {args.cpus} vCPU")
+    figures = {}
+    for number in range(args.rounds):
+        print(f"round {number + 1}", file=sys.stderr)
+        cube_boot(args, figures)
+        if not args.no_qemu:
+            qemu_boot(args, figures)
+    private = private_memory(args)
+    figures["cube-vmm: private dirty memory, KiB"] = [private["Private_Dirty"]]
+    figures["cube-vmm: private clean memory (its own file), KiB"] = [private["Private_Clean"]]
+    print(f"\n{'':52} {'median':>12} {'least':>12} {'most':>12}")
+    for name, values in figures.items():
+        print(f"{name:52} {statistics.median(values):12.1f} {min(values):12.1f} {max(values):12.1f}")
+
+
+if __name__ == "__main__":
+    main()
