@@ -57,11 +57,14 @@ expect_error "not taken by this kernel's Kconfig: CONFIG_B CONFIG_D" \
 
 # A build with a stand-in for what takes minutes: two builders at once make one kernel, a failure
 # leaves nothing behind.
-cat > "$scratch/bin/tar" <<'EOF'
+# A folder of their own: the other holds links to the machine's programs.
+stand_ins=$scratch/stand-ins
+mkdir "$stand_ins"
+cat > "$stand_ins/tar" <<'EOF'
 #!/bin/bash
 mkdir -p "$2/linux-source-6.1/arch/x86/boot"
 EOF
-cat > "$scratch/bin/make" <<'EOF'
+cat > "$stand_ins/make" <<'EOF'
 #!/bin/bash
 if [[ $* == *allnoconfig ]]; then
   cp ../cube.config .config
@@ -72,15 +75,15 @@ else
   touch vmlinux System.map arch/x86/boot/bzImage
 fi
 EOF
-cat > "$scratch/bin/strip" <<'EOF'
+cat > "$stand_ins/strip" <<'EOF'
 #!/bin/bash
 cp "$4" "$3"
 EOF
-chmod +x "$scratch"/bin/{tar,make,strip}
+chmod +x "$stand_ins"/{tar,make,strip}
 export BUILDS=$scratch/builds CUBE_HOME=$scratch/home
 : > "$BUILDS"
-PATH=$scratch/bin:$PATH
-command -v tar | grep -q "$scratch" || fail "the stand-ins are not used"
+PATH=$stand_ins:$PATH
+command -v tar | grep -q "$stand_ins" || fail "the stand-ins are not used"
 
 expect_error "make failed" env BREAK=1 "$script" cube.config "$scratch/v" "$scratch/b" "$scratch/s"
 [[ -z $(ls "$CUBE_HOME/cache/kernel" | grep -v '^lock$') ]] || fail "a failed build left something"
