@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "tests/process.h"
+#include "vmm/loader/test_images.h"
 
 namespace cube::testing {
 namespace {
@@ -102,15 +103,18 @@ TEST(Run, SigtermStopsTheVm) {
   EXPECT_NE(run.err.find("cube-vmm: stopped by signal 15\n"), std::string::npos);
 }
 
-size_t CountEntries(const std::string& folder) {
+// The entries of a folder whose names contain `part`.
+size_t CountEntries(const std::string& folder, const std::string& part) {
   size_t count = 0;
-  for (auto it = std::filesystem::directory_iterator(folder); it != std::filesystem::directory_iterator(); ++it) ++count;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().filename().string().find(part) != std::string::npos) ++count;
+  }
   return count;
 }
 
 TEST(Run, EightAtOnceSucceedAndLeaveNothingBehind) {
-  size_t temporary = CountEntries("/tmp"), shared = CountEntries("/dev/shm");
-  size_t descriptors = CountEntries("/proc/self/fd");
+  size_t temporary = CountEntries("/tmp", "cube"), shared = CountEntries("/dev/shm", "cube");
+  size_t descriptors = CountEntries("/proc/self/fd", "");
   {
     std::vector<std::unique_ptr<Process>> all;
     for (int i = 0; i < 8; ++i) {
@@ -125,9 +129,9 @@ TEST(Run, EightAtOnceSucceedAndLeaveNothingBehind) {
     }
     for (pid_t pid : pids) EXPECT_NE(kill(pid, 0), 0);
   }
-  EXPECT_EQ(CountEntries("/tmp"), temporary);
-  EXPECT_EQ(CountEntries("/dev/shm"), shared);
-  EXPECT_EQ(CountEntries("/proc/self/fd"), descriptors);
+  EXPECT_EQ(CountEntries("/tmp", "cube"), temporary);
+  EXPECT_EQ(CountEntries("/dev/shm", "cube"), shared);
+  EXPECT_EQ(CountEntries("/proc/self/fd", ""), descriptors);
 }
 
 TEST(Run, APanicIsNamed) {
@@ -139,6 +143,50 @@ TEST(Run, APanicIsNamed) {
   Finished run = RunProcess(arguments);
   EXPECT_EQ(run.status, 125);
   EXPECT_NE(run.err.find("cube-vmm: the guest kernel panicked: "), std::string::npos) << run.err;
+}
+
+// Guests that misbehave, each a kernel of a few instructions entered in 64-bit mode at 16 MiB.
+struct Misbehaviour {
+  const char* name;
+  std::vector<uint8_t> code;
+  int status;
+  std::string message;
+};
+
+TEST(Run, GuestsThatMisbehaveAreStoppedWithOneLine) {
+  const Misbehaviour cases[] = {
+      {"no handler", {0x0f, 0x0b}, 125, "cube-vmm: the guest triple-faulted at rip 0x1000000\n"},
+      // mov $0xffff800000000000, %rax; jmp *%rax
+      {"jump to nowhere",
+       {0x48, 0xb8, 0, 0, 0, 0, 0, 0x80, 0xff, 0xff, 0xff, 0xe0},
+       125,
+       "cube-vmm: the guest triple-faulted"},
+      {"reset port", {0xb0, 0xfe, 0xe6, 0x64, 0xf4}, 125, "cube-vmm: the guest restarted\n"},
+      {"spins", {0xeb, 0xfe}, 124, "cube-vmm: time limit of 1 s reached\n"},
+      {"halts for ever", {0xfa, 0xf4, 0xeb, 0xfc}, 124, "cube-vmm: time limit of 1 s reached\n"},
+      // All ones to CR0, CR4, CR8 and CR3, from RAX.
+      {"CR0", {0x48, 0x83, 0xc8, 0xff, 0x0f, 0x22, 0xc0}, 125, "cube-vmm: "},
+      {"CR4", {0x48, 0x83, 0xc8, 0xff, 0x0f, 0x22, 0xe0}, 125, "cube-vmm: "},
+      {"CR8", {0x48, 0x83, 0xc8, 0xff, 0x44, 0x0f, 0x22, 0xc0}, 125, "cube-vmm: "},
+      {"CR3", {0x48, 0x83, 0xc8, 0xff, 0x0f, 0x22, 0xd8}, 125, "cube-vmm: "},
+      // EFER of 0 while paging is on.
+      {"EFER", {0xb9, 0x80, 0, 0, 0xc0, 0x31, 0xc0, 0x31, 0xd2, 0x0f, 0x30}, 125, "cube-vmm: "},
+  };
+  std::string path = Env("TEST_TMPDIR") + "/misbehaves";
+  for (const Misbehaviour& guest : cases) {
+    SCOPED_TRACE(guest.name);
+    constexpr uint64_t kEntry = 0x1000000;
+    std::vector<uint8_t> code = guest.code;
+    code.insert(code.end(), {0x0f, 0x0b});
+    auto elf = vmm::testing::MakeElf(kEntry, {{kEntry, code, 4096}});
+    std::ofstream(path, std::ios::binary)
+        .write(reinterpret_cast<const char*>(elf.data()), static_cast<std::streamsize>(elf.size()));
+    Finished run = RunProcess({Env("CUBE_VMM"), "run", "--kernel", path, "--initrd", "",
+                               "--timeout", "1", "--", "/bin/true"});
+    EXPECT_EQ(run.status, guest.status) << run.err;
+    EXPECT_EQ(run.out, "");
+    EXPECT_NE(run.err.find(guest.message), std::string::npos) << run.err;
+  }
 }
 
 struct BadInput {

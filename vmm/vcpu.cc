@@ -124,8 +124,7 @@ bool Vcpu::HandleExit(StopReason* reason) {
       return true;
     }
     case KVM_EXIT_SHUTDOWN:
-      *reason = {StopReason::Kind::kTripleFault, 0, "the guest triple-faulted",
-                 CrashDump(&kvm_, *environment_.memory, environment_.system_map)};
+      *reason = TripleFault();
       return false;
     case KVM_EXIT_SYSTEM_EVENT:
       *reason = {StopReason::Kind::kReset, 0, "the guest asked for a reset", ""};
@@ -134,10 +133,14 @@ bool Vcpu::HandleExit(StopReason* reason) {
       break;
   }
   if (assist_ != nullptr) {
-    auto handled = assist_->HandleExit(&kvm_);
-    if (handled.ok() && handled.value()) return true;
+    auto outcome = assist_->HandleExit(&kvm_);
+    if (outcome.ok() && *outcome == Ring0Assist::Outcome::kHandled) return true;
+    if (outcome.ok() && *outcome == Ring0Assist::Outcome::kTripleFault) {
+      *reason = TripleFault();
+      return false;
+    }
     *reason = Unhandled();
-    if (!handled.ok()) reason->text += ": " + handled.error().message();
+    if (!outcome.ok()) reason->text += ": " + outcome.error().message();
     return false;
   }
   *reason = Unhandled();
@@ -157,6 +160,14 @@ bool Vcpu::HandleIo() {
     }
   }
   return true;
+}
+
+StopReason Vcpu::TripleFault() {
+  auto regs = kvm_.regs();
+  return {StopReason::Kind::kTripleFault, 0,
+          regs.ok() ? Format("the guest triple-faulted at rip %#llx", regs.value()->rip)
+                    : "the guest triple-faulted",
+          ""};
 }
 
 StopReason Vcpu::Unhandled() {

@@ -59,6 +59,7 @@ class Vcpu {
   // What one exit means: nothing to stop for, or the reason.
   bool HandleExit(StopReason* reason);
   bool HandleIo();
+  StopReason TripleFault();
   StopReason Unhandled();
 
   KvmVcpu kvm_;

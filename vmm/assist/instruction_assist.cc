@@ -344,7 +344,10 @@ Result<InstructionAssist::Outcome> InstructionAssist::CarryOut(KvmVcpu* vcpu) {
     regs.rflags &= ~kFlagResume;
   } else {
     if (!access.exception()) return Errorf("%s failed", instruction->mnemonic.c_str());
-    CUBE_TRY(DeliverException(memory_, *access.exception(), &regs, &sregs));
+    // What ends in a double fault would meet the same missing gate or stack again.
+    if (!DeliverException(memory_, *access.exception(), &regs, &sregs).ok()) {
+      return Outcome::kTripleFault;
+    }
   }
   CUBE_ASSIGN(kvm_regs * to_regs, vcpu->mutable_regs());
   *to_regs = regs;

@@ -27,6 +27,7 @@ class InstructionAssist {
     kDone,     // registers are as after the instruction, or at the handler of what it raised
     kInvalid,  // the processor has no such instruction: KVM has #UD pending, run on
     kUnknown,  // an instruction that the processor has and this layer does not
+    kTripleFault,  // it raised an exception that the guest has no way to take
   };
   // Looks at the instruction at RIP of `vcpu`, which has just left with the internal error.
   Result<Outcome> CarryOut(KvmVcpu* vcpu);

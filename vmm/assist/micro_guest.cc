@@ -168,8 +168,8 @@ Result<MicroGuest::Exit> MicroGuest::Run(int limit) {
       return exit;
     }
     if (assist_ != nullptr) {
-      CUBE_ASSIGN(bool handled, assist_->HandleExit(vcpu_.get()));
-      if (handled) continue;
+      CUBE_ASSIGN(Ring0Assist::Outcome outcome, assist_->HandleExit(vcpu_.get()));
+      if (outcome == Ring0Assist::Outcome::kHandled) continue;
     }
     return exit;
   }

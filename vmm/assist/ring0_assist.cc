@@ -2,29 +2,39 @@
 
 namespace cube::vmm {
 
-Result<bool> Ring0Assist::HandleExit(KvmVcpu* vcpu) {
+Result<Ring0Assist::Outcome> Ring0Assist::HandleExit(KvmVcpu* vcpu) {
   kvm_run* run = vcpu->run();
   switch (run->exit_reason) {
     case KVM_EXIT_INTERNAL_ERROR: {
-      if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) return false;
+      if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) return Outcome::kNotHandled;
       CUBE_ASSIGN(InstructionAssist::Outcome outcome, instructions_.CarryOut(vcpu));
-      return outcome != InstructionAssist::Outcome::kUnknown;
+      switch (outcome) {
+        case InstructionAssist::Outcome::kDone:
+        case InstructionAssist::Outcome::kInvalid:
+          return Outcome::kHandled;
+        case InstructionAssist::Outcome::kTripleFault:
+          return Outcome::kTripleFault;
+        case InstructionAssist::Outcome::kUnknown:
+          break;
+      }
+      return Outcome::kNotHandled;
     }
     case KVM_EXIT_DEBUG: {
       CUBE_ASSIGN(bool stepped, syscalls_.OnStepped(vcpu));
-      if (stepped) return true;
-      return syscalls_.OnDebug(vcpu);
+      if (stepped) return Outcome::kHandled;
+      CUBE_ASSIGN(bool handled, syscalls_.OnDebug(vcpu));
+      return handled ? Outcome::kHandled : Outcome::kNotHandled;
     }
     case KVM_EXIT_X86_WRMSR:
       ++msr_exits_;
       CUBE_TRY(syscalls_.OnWriteMsr(vcpu));
-      return true;
+      return Outcome::kHandled;
     case KVM_EXIT_X86_RDMSR:
       ++msr_exits_;
       CUBE_TRY(syscalls_.OnReadMsr(vcpu));
-      return true;
+      return Outcome::kHandled;
     default:
-      return false;
+      return Outcome::kNotHandled;
   }
 }
 

@@ -25,9 +25,13 @@ class Ring0Assist {
   // Once per VM, before its vCPUs are made.
   static Status PrepareVm(const KvmVm& vm) { return SyscallRepair::FilterMsrs(vm); }
 
-  // Handles the exit that run()->exit_reason names. False if it is none of this layer's, or one
-  // that it cannot handle: the VM must then stop.
-  Result<bool> HandleExit(KvmVcpu* vcpu);
+  enum class Outcome {
+    kHandled,      // run on
+    kNotHandled,   // none of this layer's exits, or one it has no answer to: the VM must stop
+    kTripleFault,  // the guest raised an exception that it cannot take
+  };
+  // Handles the exit that run()->exit_reason names.
+  Result<Outcome> HandleExit(KvmVcpu* vcpu);
 
   // Exits handled, by what was done: mnemonics, "syscall", "page fault", "msr".
   std::map<std::string, uint64_t> Counts() const;
