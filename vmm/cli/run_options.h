@@ -23,7 +23,6 @@ struct RunOptions {
   std::string directory = "/";
   std::vector<std::string> command;
   std::string kvm = "/dev/kvm";
-  std::string ring0 = "auto";  // auto, kvm
 };
 
 // Exit statuses that are not the command's, as docker and timeout have them.

@@ -29,8 +29,9 @@ class KvmVm {
   Status SetMemorySlot(uint32_t slot, uint64_t guest_address, std::span<uint8_t> host) const;
   // KVM_IRQFD (4.75): a count on `eventfd` raises an edge on `gsi`.
   Status AssignIrqfd(int eventfd, uint32_t gsi) const;
-  // KVM_CAP_X86_USER_SPACE_MSR and KVM_X86_SET_MSR_FILTER (4.97): reads and writes of the `count`
-  // MSRs from `base` for which `exits(msr)` leave to user space; all others stay in the kernel.
+  // KVM_CAP_X86_USER_SPACE_MSR and KVM_X86_SET_MSR_FILTER (4.97): reads and writes of the MSRs in
+  // `exiting` leave to user space; all others stay in the kernel. Each must be one of the 64 from
+  // `base`.
   Status FilterMsrs(uint32_t base, std::span<const uint32_t> exiting) const;
   // KVM_CREATE_VCPU (4.7).
   Result<KvmVcpu> CreateVcpu(uint32_t id) const;
