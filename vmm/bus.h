@@ -28,6 +28,8 @@ class Bus {
   // What nobody answers reads as all ones, and writes to it are lost, as on a real bus.
   void Read(uint64_t address, std::span<uint8_t> data) const;
   void Write(uint64_t address, std::span<const uint8_t> data) const;
+  // Whether a device answers at `address`.
+  bool Claims(uint64_t address) const { return Find(address) != nullptr; }
 
  private:
   struct Range {

@@ -1,0 +1,127 @@
+#ifndef CUBE_VMM_RING0_CPU_H_
+#define CUBE_VMM_RING0_CPU_H_
+
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+
+namespace cube::vmm {
+class Bus;
+}
+
+namespace cube::vmm::ring0 {
+
+struct Op;
+class SoftMmu;
+class CodeCache;
+
+// The arithmetic flags as LAHF and SETO leave them in AX: SF, ZF, AF, PF, CF at their places of
+// RFLAGS in bits 15 to 8, OF in bit 0. So a handler takes them from the processor in two
+// instructions, and tests them without knowing what made them.
+using ArithmeticFlags = uint16_t;
+inline constexpr ArithmeticFlags kOverflowBit = 1 << 0;
+inline constexpr ArithmeticFlags kCarryBit = 1 << 8;
+inline constexpr ArithmeticFlags kParityBit = 1 << 10;
+inline constexpr ArithmeticFlags kAdjustBit = 1 << 12;
+inline constexpr ArithmeticFlags kZeroBit = 1 << 14;
+inline constexpr ArithmeticFlags kSignBit = 1 << 15;
+
+// Indices of Cpu::r beyond the sixteen general-purpose registers.
+inline constexpr uint8_t kZeroRegister = 16;      // no base or no index
+inline constexpr uint8_t kCodePageRegister = 17;  // virtual address of the page being executed
+
+// Indices of Cpu::segment_base.
+inline constexpr uint8_t kFlatSegment = 0;
+inline constexpr uint8_t kFsSegment = 1;
+inline constexpr uint8_t kGsSegment = 2;
+
+// Why the interpreter stopped; Cpu::rip is the instruction in question, not yet begun, except for
+// kPoll, where it is the next one.
+enum class Stop : uint8_t {
+  kNone,
+  kPoll,        // it has run for a while, or Cpu::attention is set
+  kHandOff,     // KVM must execute this instruction
+  kAssist,      // the assist layer must
+  kException,   // it raised Cpu::exception
+  kUserReturn,  // an IRET or SYSRET to user mode
+  kHalt,        // HLT, or STI followed by HLT
+};
+
+struct PendingException {
+  uint8_t vector;
+  bool has_error_code;
+  bool is_trap;  // the frame shows the next instruction
+  uint32_t error_code;
+  uint64_t address;  // CR2 of a page fault
+};
+
+// A soft TLB entry: a guest page number that may be read or written, and what to add to a guest
+// address to get the host's.
+struct TlbEntry {
+  uint64_t read_page;
+  uint64_t write_page;
+  uint64_t addend;
+};
+inline constexpr uint64_t kNoPage = ~0ull;
+// Direct-mapped; the second half is for addresses of the upper half, where kernels keep global
+// mappings, so that a load of CR3 costs only the first.
+inline constexpr size_t kTlbHalf = 256;
+
+struct JumpEntry {
+  uint64_t rip;
+  const Op* ops;
+};
+inline constexpr size_t kJumpEntries = 1024;
+
+// One vCPU as the interpreter sees it: 64-bit mode, privilege level 0. Owned by the vCPU's thread;
+// only `attention` may be set by others.
+struct Cpu {
+  uint64_t r[18] = {};  // RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15, zero, code page
+  uint64_t rip = 0;
+  uint64_t system_flags = 2;  // RFLAGS without the arithmetic ones
+  ArithmeticFlags flags = 0;
+  Stop stop = Stop::kNone;
+  uint64_t segment_base[3] = {};
+  uint64_t kernel_gs_base = 0;
+  uint64_t cr0 = 0, cr2 = 0, cr3 = 0, cr4 = 0, efer = 0;
+  uint16_t es = 0, cs = 0, ss = 0, ds = 0, fs = 0, gs = 0;
+  // Physical addresses from this bit up are reserved in page-table entries.
+  uint8_t physical_bits = 46;
+  // What to add to the host's TSC; not offered if not known.
+  bool tsc_known = false;
+  uint64_t tsc_offset = 0;
+  uint64_t tsc_aux = 0;
+  PendingException exception = {};
+
+  // Jumps left until the next look at the world outside.
+  int32_t budget = 0;
+  // What PAUSE takes off the budget: with several vCPUs, a spin loop must let the others run.
+  int32_t pause_cost = 0;
+  std::atomic<bool> attention{false};
+  // The first operation of the block being run, for counting.
+  const Op* block_start = nullptr;
+  uint64_t instructions = 0;
+
+  // What PageFlags::generation() and CodeCache::generation() were when `tlb` and `jumps` agreed
+  // with them.
+  uint64_t page_generation = 0;
+  uint64_t code_generation = 0;
+
+  const Bus* ports = nullptr;
+  SoftMmu* mmu = nullptr;
+  CodeCache* code = nullptr;
+  TlbEntry tlb[2 * kTlbHalf];
+  JumpEntry jumps[kJumpEntries];
+
+  uint64_t rflags() const {
+    return system_flags | (flags >> 8 & 0xd5) | static_cast<uint64_t>(flags & kOverflowBit) << 11;
+  }
+  void set_rflags(uint64_t value) {
+    system_flags = (value & ~0x8d5ull) | 2;
+    flags = static_cast<ArithmeticFlags>((value & 0xd5) << 8 | (value >> 11 & 1));
+  }
+};
+
+}  // namespace cube::vmm::ring0
+
+#endif  // CUBE_VMM_RING0_CPU_H_
