@@ -90,6 +90,7 @@ inline constexpr uint8_t kVectorPageFault = 14;
 inline constexpr uint32_t kMsrTsc = 0x10;
 inline constexpr uint32_t kMsrMiscEnable = 0x1a0;
 inline constexpr uint32_t kMsrMtrrDefaultType = 0x2ff;
+inline constexpr uint32_t kMsrTscDeadline = 0x6e0;
 inline constexpr uint32_t kMsrXss = 0xda0;
 inline constexpr uint32_t kMsrStar = 0xc0000081;
 inline constexpr uint32_t kMsrLstar = 0xc0000082;

@@ -56,7 +56,7 @@ Result<std::unique_ptr<MicroGuest>> MicroGuest::Create(const Kvm& kvm, bool assi
   guest->cpuid_ = ShapeCpuid(supported, {.hide_hypercalls = true});
   CUBE_TRY(guest->vcpu_->SetCpuid(guest->cpuid_));
   guest->vcpu_->SyncRegisters(true);
-  if (assist) guest->assist_ = std::make_unique<Ring0Assist>(guest->memory_, guest->cpuid_);
+  if (assist) guest->assist_ = std::make_unique<Ring0Assist>(guest->memory_, guest->cpuid_, nullptr);
   CUBE_TRY(guest->BuildTables());
   return guest;
 }

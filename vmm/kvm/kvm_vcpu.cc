@@ -167,6 +167,11 @@ CUBE_KVM_SET(MpState, kvm_mp_state, KVM_SET_MP_STATE)
 #undef CUBE_KVM_GET
 #undef CUBE_KVM_SET
 
+uint64_t KvmVcpu::TscKhz() const {
+  int khz = ioctl(fd_.get(), KVM_GET_TSC_KHZ, 0);
+  return khz < 0 ? 0 : static_cast<uint64_t>(khz);
+}
+
 uint64_t KvmVcpu::Statistic(const char* name) const {
   UniqueFd stats(ioctl(fd_.get(), KVM_GET_STATS_FD, 0));
   kvm_stats_header header = {};
