@@ -2,6 +2,9 @@
 
 #include <capstone/capstone.h>
 
+#include <iterator>
+#include <string_view>
+
 namespace cube::vmm {
 namespace {
 
@@ -114,9 +117,24 @@ bool InstructionDecoder::Open() {
   return true;
 }
 
-std::optional<Instruction> InstructionDecoder::Decode(std::span<const uint8_t> bytes,
-                                                      uint64_t address) {
+std::optional<Instruction> InstructionDecoder::Decode(std::span<const uint8_t> bytes) {
+  // No instruction is the beginning of another, so at most one of the remembered matches: the
+  // last in order that is not behind `bytes`.
+  std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  auto next = remembered_.upper_bound(text);
+  if (next != remembered_.begin() && text.starts_with(std::prev(next)->first)) {
+    return std::prev(next)->second;
+  }
+  auto instruction = DecodeAnew(bytes);
+  if (!instruction) return std::nullopt;
+  if (remembered_.size() == kRemembered) remembered_.clear();
+  remembered_.emplace(text.substr(0, instruction->length), *instruction);
+  return instruction;
+}
+
+std::optional<Instruction> InstructionDecoder::DecodeAnew(std::span<const uint8_t> bytes) {
   if (!Open()) return std::nullopt;
+  uint64_t address = 0;
   const uint8_t* code = bytes.data();
   size_t size = bytes.size();
   if (!cs_disasm_iter(state_->handle, &code, &size, &address, state_->instruction)) {

@@ -328,7 +328,7 @@ Result<InstructionAssist::Outcome> InstructionAssist::CarryOut(KvmVcpu* vcpu) {
   uint8_t bytes[kMaxInstructionLength];
   GuestVirtual guest(memory_, *seen_sregs, seen_regs->rflags);
   size_t size = guest.PeekBytes(seen_regs->rip, bytes);
-  auto instruction = decoder_.Decode({bytes, size}, seen_regs->rip);
+  auto instruction = decoder_.Decode({bytes, size});
   if (!instruction) return Outcome::kInvalid;
 
   // Worked on in copies, so that what fails half-way leaves nothing behind.

@@ -15,6 +15,7 @@
 
 #include "base/byte_io.h"
 #include "base/json_writer.h"
+#include "base/program_pages.h"
 #include "vmm/assist/host_probe.h"
 #include "vmm/cli/console_log.h"
 #include "vmm/cli/guest_session.h"
@@ -211,7 +212,11 @@ Status Run::WatchMachine() {
             return stream == abi::RingId::kStdout ? stdout_.closed() : stderr_.closed();
           },
           [this] { machine_->WakeAgent(); },
-          [this](uint32_t) { time_.started = Now(); },
+          [this](uint32_t) {
+            time_.started = Now();
+            // The probe, the loader, and for the most part the decoder have done their work.
+            ReleaseProgramPages();
+          },
           [this](uint32_t error, const std::string& text) {
             Finish(error == ENOENT ? kStatusNotFound : kStatusCannotRun, text);
           }});
