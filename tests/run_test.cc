@@ -134,6 +134,35 @@ TEST(Run, EightAtOnceSucceedAndLeaveNothingBehind) {
   EXPECT_EQ(CountEntries("/proc/self/fd", ""), descriptors);
 }
 
+// KiB of a process's private resident memory, clean and dirty, apart from mappings as large as a
+// guest's memory.
+int PrivateMemory(pid_t pid, uint64_t guest_memory) {
+  std::ifstream smaps("/proc/" + std::to_string(pid) + "/smaps");
+  int sum = 0;
+  bool guest = false;
+  for (std::string line; std::getline(smaps, line);) {
+    unsigned long long low, high;
+    int kib;
+    if (sscanf(line.c_str(), "%llx-%llx ", &low, &high) == 2) {
+      guest = high - low >= guest_memory;
+    } else if (!guest && (sscanf(line.c_str(), "Private_Clean: %d", &kib) == 1 ||
+                          sscanf(line.c_str(), "Private_Dirty: %d", &kib) == 1)) {
+      sum += kib;
+    }
+  }
+  return sum;
+}
+
+TEST(Run, AnIdleVmmKeepsAtMostOneAndAHalfMegabytes) {
+  Process process(Vmm({"--memory", "128"}, {"/bin/sh", "-c", "echo up; sleep 1000"}));
+  EXPECT_EQ(process.WaitForOutput(), "up\n");
+  int kib = PrivateMemory(process.pid(), 128 << 20);
+  EXPECT_GT(kib, 100) << "nothing was counted";
+  EXPECT_LE(kib, 1500);
+  kill(process.pid(), SIGTERM);
+  EXPECT_EQ(process.Finish().status, 128 + SIGTERM);
+}
+
 TEST(Run, APanicIsNamed) {
   // The kernel finds no init in an archive that the loader need not understand.
   std::string path = Env("TEST_TMPDIR") + "/empty.cpio";
