@@ -13,11 +13,12 @@ namespace cube::vmm {
 // time until the next one, and while a kernel boots nobody waits for it. So, until the guest's first
 // system call, a timer set to go off within a tick goes off kPause later, as on a host that was busy:
 // Linux makes up for the ticks it missed. A longer wait is one the guest sleeps through, and is left
-// as it is. Belongs to one vCPU's thread.
+// as it is. The last tick that was put off may still be due in user mode, once. Belongs to one
+// vCPU's thread.
 class BootTicks {
  public:
   static constexpr uint64_t kTickMs = 10;  // of HZ=100, guestkernel/cube.config
-  static constexpr uint64_t kPauseMs = 100;
+  static constexpr uint64_t kPauseMs = 300;
 
   // `booted` is the VM's: the vCPU that sees the first system call sets it for all. May be null, for
   // a guest that does not boot.

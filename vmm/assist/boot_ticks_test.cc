@@ -11,9 +11,9 @@ constexpr uint64_t kNow = 1000000000000;
 uint64_t Postponed(uint64_t deadline) { return BootTicks::Postpone(deadline, kNow, kKhz); }
 
 TEST(BootTicks, ATickIsPutOff) {
-  EXPECT_EQ(Postponed(kNow + 1), kNow + 100 * kKhz);
-  EXPECT_EQ(Postponed(kNow + 10 * kKhz), kNow + 100 * kKhz);
-  EXPECT_EQ(Postponed(kNow - 5), kNow + 100 * kKhz) << "already due";
+  EXPECT_EQ(Postponed(kNow + 1), kNow + 300 * kKhz);
+  EXPECT_EQ(Postponed(kNow + 10 * kKhz), kNow + 300 * kKhz);
+  EXPECT_EQ(Postponed(kNow - 5), kNow + 300 * kKhz) << "already due";
 }
 
 TEST(BootTicks, AWaitIsNot) {
