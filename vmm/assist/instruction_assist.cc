@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "vmm/memory_map.h"
+#include "vmm/paging.h"
 #include "vmm/segments.h"
 
 namespace cube::vmm {
@@ -94,8 +95,7 @@ bool SegmentBase(OperandAccess* access, unsigned id) {
   if (id == X86_INS_RDFSBASE || id == X86_INS_RDGSBASE) return access->Write(operand, segment.base);
   auto value = access->Read(operand);
   if (!value) return false;
-  int64_t top = static_cast<int64_t>(*value) >> 47;
-  if (top != 0 && top != -1) return access->Raise(kVectorGeneralProtection, 0);
+  if (!IsCanonical(*value)) return access->Raise(kVectorGeneralProtection, 0);
   segment.base = *value;
   return true;
 }
@@ -192,7 +192,6 @@ Result<bool> InvalidatePcid(KvmVcpu* vcpu, OperandAccess* access) {
   uint8_t bytes[16];
   if (!kind || !access->ReadBytes(access->Address(descriptor.memory), bytes)) return false;
   if (*kind > 3) return access->Raise(kVectorGeneralProtection, 0);
-  constexpr uint64_t kCr4GlobalPages = 1 << 7;
   CUBE_ASSIGN(kvm_sregs * sregs, vcpu->mutable_sregs());
   sregs->cr4 ^= kCr4GlobalPages;
   CUBE_TRY(vcpu->FlushRegistersNow());
@@ -211,7 +210,6 @@ Result<bool> InstructionAssist::Execute(KvmVcpu* vcpu, OperandAccess* access, bo
   auto address = [&] { return access->Address(first.memory); };
   // The xsave family needs CR4.OSXSAVE, and a task switch may have left CR0.TS set.
   auto extended_usable = [&] {
-    constexpr uint64_t kCr0TaskSwitched = 1 << 3;
     if ((access->sregs().cr4 & kCr4OsXsave) == 0) {
       return access->Raise(kVectorInvalidOpcode, std::nullopt);
     }

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "vmm/paging.h"
 #include "vmm/segments.h"
 
 namespace cube::vmm {
@@ -89,9 +90,7 @@ bool OperandAccess::Raise(uint8_t vector, std::optional<uint32_t> error_code) {
 }
 
 bool OperandAccess::RaisePageFault(const PageFault& fault) {
-  int64_t top = static_cast<int64_t>(fault.address) >> 47;
-  // An address that is not canonical raises #GP(0), not #PF (SDM volume 1, 3.3.7.1).
-  if (top != 0 && top != -1) return Raise(kVectorGeneralProtection, 0);
+  if (!IsCanonical(fault.address)) return Raise(kVectorGeneralProtection, 0);
   exception_ = Exception{kVectorPageFault, fault.error_code, fault.address};
   return false;
 }
