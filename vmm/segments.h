@@ -69,6 +69,7 @@ static_assert(DataDescriptor(0) == 0x00cf93000000ffff);
 // Control register and EFER bits (SDM volume 3, 2.5 and 2.2.1).
 inline constexpr uint64_t kCr0ProtectionEnable = 1 << 0;
 inline constexpr uint64_t kCr0MonitorCoprocessor = 1 << 1;
+inline constexpr uint64_t kCr0Emulation = 1 << 2;
 inline constexpr uint64_t kCr0TaskSwitched = 1 << 3;
 inline constexpr uint64_t kCr0ExtensionType = 1 << 4;
 inline constexpr uint64_t kCr0NumericError = 1 << 5;
@@ -81,6 +82,7 @@ inline constexpr uint64_t kCr4OsFxsr = 1 << 9;
 inline constexpr uint64_t kCr4OsXmmExceptions = 1 << 10;
 inline constexpr uint64_t kCr4La57 = 1 << 12;
 inline constexpr uint64_t kCr4FsGsBase = 1 << 16;
+inline constexpr uint64_t kCr4Pcid = 1 << 17;
 inline constexpr uint64_t kCr4OsXsave = 1 << 18;
 inline constexpr uint64_t kCr4Smap = 1 << 21;
 inline constexpr uint64_t kEferSyscallEnable = 1 << 0;
@@ -107,9 +109,14 @@ inline constexpr uint64_t kFlagsArithmetic = kFlagCarry | kFlagParity | kFlagAdj
                                              kFlagSign | kFlagOverflow;
 
 // Exception vectors (SDM volume 3, table 6-1).
+inline constexpr uint8_t kVectorDivideError = 0;
 inline constexpr uint8_t kVectorBreakpoint = 3;
 inline constexpr uint8_t kVectorInvalidOpcode = 6;
 inline constexpr uint8_t kVectorDeviceNotAvailable = 7;
+inline constexpr uint8_t kVectorDoubleFault = 8;
+inline constexpr uint8_t kVectorInvalidTss = 10;
+inline constexpr uint8_t kVectorSegmentNotPresent = 11;
+inline constexpr uint8_t kVectorStackFault = 12;
 inline constexpr uint8_t kVectorGeneralProtection = 13;
 inline constexpr uint8_t kVectorPageFault = 14;
 

@@ -90,21 +90,33 @@ bool GuestVirtual::Read(uint64_t address, std::span<uint8_t> out, PageFault* fau
   return true;
 }
 
-bool GuestVirtual::Write(uint64_t address, std::span<const uint8_t> bytes,
-                         PageFault* fault) const {
-  for (uint64_t at = address; at - address < bytes.size();) {
-    auto physical = Translate(at, true, fault);
+bool GuestVirtual::CheckWrite(uint64_t address, size_t size, PageFault* fault) const {
+  while (size > 0) {
+    size_t piece = std::min<size_t>(size, kPageSize - address % kPageSize);
+    auto physical = Translate(address, true, fault);
     if (!physical) return false;
-    if (!memory_.Slice(*physical, 1)) {
-      *fault = {at, kFaultPresent | kFaultWrite | kFaultReserved};
+    if (!memory_.Slice(*physical, piece)) {
+      *fault = {address, kFaultPresent | kFaultWrite | kFaultReserved};
       return false;
     }
-    at += kPageSize - at % kPageSize;
+    size -= piece;
+    address += piece;
   }
+  return true;
+}
+
+bool GuestVirtual::Write(uint64_t address, std::span<const uint8_t> bytes,
+                         PageFault* fault) const {
+  if (!CheckWrite(address, bytes.size(), fault)) return false;
   while (!bytes.empty()) {
     size_t piece = std::min<size_t>(bytes.size(), kPageSize - address % kPageSize);
+    // Another vCPU may have changed the tables meanwhile.
     auto physical = Translate(address, true, fault);
-    if (!physical || !memory_.Write(*physical, bytes.first(piece))) return false;
+    if (!physical) return false;
+    if (!memory_.Write(*physical, bytes.first(piece))) {
+      *fault = {address, kFaultPresent | kFaultWrite | kFaultReserved};
+      return false;
+    }
     bytes = bytes.subspan(piece);
     address += piece;
   }

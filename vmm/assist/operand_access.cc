@@ -80,12 +80,39 @@ bool OperandAccess::WriteBytes(uint64_t address, std::span<const uint8_t> bytes)
   return guest_.Write(address, bytes, &fault) || RaisePageFault(fault);
 }
 
+bool OperandAccess::CheckWrite(uint64_t address, size_t size) {
+  PageFault fault = {};
+  return guest_.CheckWrite(address, size, &fault) || RaisePageFault(fault);
+}
+
+bool OperandAccess::CheckRead(uint64_t address) {
+  PageFault fault = {};
+  return guest_.Translate(address, false, &fault) || RaisePageFault(fault);
+}
+
+std::optional<std::span<uint8_t>> OperandAccess::Exchangeable(uint64_t address, size_t size) {
+  PageFault fault = {};
+  auto physical = guest_.Translate(address, true, &fault);
+  auto slice = physical ? memory_.Slice(*physical, size) : std::nullopt;
+  if (!physical) {
+    RaisePageFault(fault);
+  } else if (!slice) {
+    RaisePageFault({address, kFaultPresent | kFaultWrite | kFaultReserved});
+  }
+  return slice;
+}
+
 void OperandAccess::SetArithmeticFlags(uint64_t flags) const {
   regs_->rflags = (regs_->rflags & ~kFlagsArithmetic) | flags;
 }
 
 bool OperandAccess::Raise(uint8_t vector, std::optional<uint32_t> error_code) {
   exception_ = Exception{vector, error_code, std::nullopt};
+  return false;
+}
+
+bool OperandAccess::RaiseSoftware(uint8_t vector) {
+  exception_ = Exception{vector, std::nullopt, std::nullopt, instruction_.length};
   return false;
 }
 
