@@ -20,7 +20,7 @@ def cube_test(name, srcs, deps = [], size = "small", **kwargs):
         **kwargs
     )
 
-def cube_fuzz(name, srcs, deps = [], seconds = 10, max_len = 4096, **kwargs):
+def cube_fuzz(name, srcs, deps = [], seconds = 10, max_len = 4096, linkopts = [], **kwargs):
     """A libFuzzer target, run for a few seconds as a test.
 
     Built by clang with --config=fuzz (coverage, AddressSanitizer, UBSan), so it is left out of
@@ -37,7 +37,7 @@ def cube_fuzz(name, srcs, deps = [], seconds = 10, max_len = 4096, **kwargs):
         deps = deps,
         size = "medium",
         args = ["-max_total_time=%d" % seconds, "-max_len=%d" % max_len, "-timeout=10", "-rss_limit_mb=2048"],
-        linkopts = ["-fsanitize=fuzzer"],
+        linkopts = ["-fsanitize=fuzzer"] + linkopts,
         tags = ["fuzz", "manual"],
         **kwargs
     )

@@ -331,8 +331,6 @@ Result<bool> InstructionAssist::Execute(KvmVcpu* vcpu, OperandAccess* access, bo
     case X86_INS_UD0:
     case X86_INS_UD2:
     case X86_INS_UD2B:
-    case X86_INS_VMCALL:
-    case X86_INS_VMMCALL:
       return access->Raise(kVectorInvalidOpcode, std::nullopt);
     default:
       *known = false;
