@@ -227,12 +227,12 @@ struct BadInput {
 TEST(Run, BadInputIsOneLineAndStatus125) {
   std::string folder = Env("TEST_TMPDIR");
   std::ofstream(folder + "/text") << "this is not a kernel, however long it is";
-  std::ofstream(folder + "/nothing");
+  std::ofstream(folder + "/nothing").close();
   std::filesystem::copy_file(Env("CUBE_KERNEL"), folder + "/cut",
                              std::filesystem::copy_options::overwrite_existing);
   std::filesystem::permissions(folder + "/cut", std::filesystem::perms::owner_all);
   std::filesystem::resize_file(folder + "/cut", 100000);
-  std::ofstream(folder + "/large");
+  std::ofstream(folder + "/large").close();
   std::filesystem::resize_file(folder + "/large", 200 << 20);
   const BadInput cases[] = {
       {"no KVM", {"--kvm", "/no/kvm"}, "/no/kvm"},

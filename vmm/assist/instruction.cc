@@ -92,6 +92,23 @@ bool ToOperand(const cs_x86& x86, const cs_x86_op& op, Operand* out) {
   }
 }
 
+// Looks for LOCK among the legacy prefixes. Capstone keeps only one of LOCK, REP and REPNE.
+bool HasLock(std::span<const uint8_t> code) {
+  for (uint8_t byte : code) {
+    switch (byte) {
+      case 0xf0:
+        return true;
+      case 0x26: case 0x2e: case 0x36: case 0x3e:  // segments
+      case 0x64: case 0x65: case 0x66: case 0x67:  // FS, GS, sizes
+      case 0xf2: case 0xf3:
+        break;
+      default:
+        return false;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 struct InstructionDecoder::State {
@@ -146,6 +163,7 @@ std::optional<Instruction> InstructionDecoder::DecodeAnew(std::span<const uint8_
   instruction.id = found.id;
   instruction.length = static_cast<uint8_t>(found.size);
   instruction.mnemonic = found.mnemonic;
+  instruction.locked = HasLock(bytes);
   instruction.operand_size_64 = (x86.rex & 8) != 0;
   for (uint8_t i = 0; i < x86.op_count && i < 3; ++i) {
     if (!ToOperand(x86, x86.operands[i], &instruction.operands[i])) {

@@ -47,6 +47,7 @@ struct Instruction {
   uint32_t id = 0;  // Capstone's x86_insn
   uint8_t length = 0;
   bool operand_size_64 = false;  // REX.W
+  bool locked = false;
   std::string mnemonic;
   Operand operands[3];
 };

@@ -17,6 +17,9 @@ Result<Ring0Assist::Outcome> Ring0Assist::HandleExit(KvmVcpu* vcpu) {
       CUBE_ASSIGN(InstructionAssist::Outcome outcome, instructions_.CarryOut(vcpu));
       switch (outcome) {
         case InstructionAssist::Outcome::kDone:
+          // That may have been the instruction to step over.
+          CUBE_TRY(syscalls_.OnStepped(vcpu));
+          return Outcome::kHandled;
         case InstructionAssist::Outcome::kInvalid:
           return Outcome::kHandled;
         case InstructionAssist::Outcome::kTripleFault:
