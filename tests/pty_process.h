@@ -18,8 +18,8 @@ class PtyProcess {
   PtyProcess& operator=(const PtyProcess&) = delete;
 
   void Type(const std::string& keys);
-  // Waits until `text` is on the screen, below what earlier calls have found; false once the process
-  // has gone without saying it.
+  // Waits until `text` is on the screen, below what earlier calls have found; false once the
+  // process has gone without saying it.
   bool See(const std::string& text);
   // Waits for the end of the process: its exit status, or 128+n for signal n.
   int Finish();

@@ -23,6 +23,15 @@ TEST(Run, PrintsExactlyWhatTheCommandPrints) {
   EXPECT_EQ(run.err, "");
 }
 
+// The kernel as distributions ship it, compressed.
+TEST(Run, ABzImageBootsToo) {
+  Finished run = RunProcess({Env("CUBE_VMM"), "run", "--kernel", Env("CUBE_BZIMAGE"), "--initrd",
+                             Env("CUBE_INITRD"), "--", "/bin/echo", "hello"});
+  EXPECT_EQ(run.status, 0);
+  EXPECT_EQ(run.out, "hello\n");
+  EXPECT_EQ(run.err, "");
+}
+
 TEST(Run, StreamsAreApartAndTheStatusIsTheCommands) {
   Finished run = RunProcess(Vmm({"-e", "WORD=there", "-w", "/tmp"},
                                 {"/bin/sh", "-c", "pwd; echo $WORD >&2; exit 7"}));
