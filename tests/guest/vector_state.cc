@@ -26,7 +26,7 @@ namespace {
 
 constexpr int kWorkers = 6;
 // Of user time, between signals that come at any moment. Where ring 0 is emulated the delivery of
-// one takes longer than a tick of the guest's clock: a shorter time would leave room for little else.
+// one takes longer than a tick of the guest's clock: much less would leave room for nothing else.
 constexpr long kTimerMicroseconds = 50000;
 constexpr uint64_t kSpins = 3000000;  // about a millisecond
 
