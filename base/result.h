@@ -82,7 +82,7 @@ inline Status OkStatus() { return Status(); }
 // Leaves the function with the error of `expr`, a Status, if it has one.
 #define CUBE_TRY(expr)                                        \
   do {                                                        \
-    auto cube_try_status = (expr);                            \
+    auto&& cube_try_status = (expr);                          \
     if (!cube_try_status.ok()) return cube_try_status.error(); \
   } while (0)
 

@@ -20,15 +20,15 @@ def cube_test(name, srcs, deps = [], size = "small", **kwargs):
         **kwargs
     )
 
-def cube_fuzz(name, srcs, deps = [], seconds = 10, corpus = [], max_len = 4096, **kwargs):
+def cube_fuzz(name, srcs, deps = [], seconds = 10, max_len = 4096, linkopts = [], **kwargs):
     """A libFuzzer target, run for a few seconds as a test.
 
     Built by clang with --config=fuzz (coverage, AddressSanitizer, UBSan), so it is left out of
-    //... and named by its tag: tools/test.sh runs every target tagged "fuzz".
+    //... and named by its tag: tools/test.sh runs every target tagged "fuzz". Seeds are made by
+    the program (LLVMFuzzerInitialize in kernel_loader_fuzz.cc), so that none goes stale.
 
     Args:
       seconds: how long the test runs.
-      corpus: seed files, each below one folder of the package.
       max_len: the longest input, in bytes.
     """
     native.cc_test(
@@ -36,9 +36,8 @@ def cube_fuzz(name, srcs, deps = [], seconds = 10, corpus = [], max_len = 4096, 
         srcs = srcs,
         deps = deps,
         size = "medium",
-        args = ["-max_total_time=%d" % seconds, "-max_len=%d" % max_len, "-timeout=10", "-rss_limit_mb=2048"] + corpus,
-        data = corpus,
-        linkopts = ["-fsanitize=fuzzer"],
+        args = ["-max_total_time=%d" % seconds, "-max_len=%d" % max_len, "-timeout=10", "-rss_limit_mb=2048"],
+        linkopts = ["-fsanitize=fuzzer"] + linkopts,
         tags = ["fuzz", "manual"],
         **kwargs
     )

@@ -56,8 +56,8 @@ def qemu_boot(args, figures):
          "-m", str(args.memory), "-smp", str(args.cpus), "-nodefaults", "-no-user-config",
          "-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", args.bzimage,
          "-initrd", args.initrd, "-append",
-         "console=ttyS0 quiet reboot=t panic=-1 8250.nr_uarts=1 tsc=reliable no_timer_check "
-         "noreplace-smp percpu_alloc=page swiotlb=noforce rodata=off"],
+         "console=ttyS0 quiet reboot=t panic=-1 tsc=reliable no_timer_check noreplace-smp "
+         "percpu_alloc=page rodata=off"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300,
         check=False)
     seconds = time.monotonic() - start
@@ -111,6 +111,7 @@ def main():
         if not args.no_qemu:
             qemu_boot(args, figures)
     private = private_memory(args)
+    figures["cube-vmm: private memory, KiB"] = [sum(private.values())]
     figures["cube-vmm: private dirty memory, KiB"] = [private["Private_Dirty"]]
     figures["cube-vmm: private clean memory (its own file), KiB"] = [private["Private_Clean"]]
     print(f"\n{'':52} {'median':>12} {'least':>12} {'most':>12}")

@@ -89,8 +89,8 @@ def read_static_program(path):
     for i in range(count):
         kind, = struct.unpack_from("<I", data, table + i * size)
         if kind == 3:  # PT_INTERP
-            sys.exit(f"make_initramfs: {path} is linked dynamically; busybox has to be that of "
-                     "Debian's busybox-static")
+            sys.exit(f"make_initramfs: {path} is linked dynamically; link it with -static "
+                     "(busybox: that of Debian's busybox-static)")
     return data
 
 
@@ -101,7 +101,7 @@ def applet_paths(busybox):
     return {path.rsplit("/", 1)[-1]: path for path in paths}
 
 
-def build(agent, busybox):
+def build(agent, busybox, programs):
     archive = Archive()
     for path, (permissions, owner) in FOLDERS.items():
         archive.add(path, stat.S_IFDIR | permissions, owner=owner)
@@ -118,20 +118,34 @@ def build(agent, busybox):
         sys.exit(f"make_initramfs: {busybox} has no {', '.join(missing)}")
     for name in APPLETS:
         archive.add(paths[name], stat.S_IFLNK | 0o777, b"/bin/busybox")
+    for source, path in programs:
+        archive.add(path, stat.S_IFREG | 0o755, read_static_program(source))
     return archive
+
+
+def program_argument(text):
+    """FILE=/PATH, where PATH is in a folder of the guest's."""
+    source, separator, path = text.partition("=/")
+    if not (source and separator) or path.rpartition("/")[0] not in FOLDERS:
+        raise argparse.ArgumentTypeError(f"'{text}' is not FILE=/PATH with a folder of the guest's")
+    return source, path
 
 
 def main():
     parser = argparse.ArgumentParser(description="Writes the initramfs of the minimal guest.")
     parser.add_argument("--agent", required=True)
     parser.add_argument("--busybox", default="/bin/busybox")
+    parser.add_argument("--add", action="append", default=[], type=program_argument,
+                        metavar="FILE=/PATH", help="one more program, and where it goes")
     parser.add_argument("--output", required=True)
     options = parser.parse_args()
     try:
-        archive = build(options.agent, options.busybox)
+        archive = build(options.agent, options.busybox, options.add)
     except FileNotFoundError as error:
         sys.exit(f"make_initramfs: {error.filename} is missing; busybox comes from apt-get install "
                  "busybox-static")
+    except ValueError as error:
+        sys.exit(f"make_initramfs: {error}")
     with open(options.output, "wb") as out:
         archive.write(out)
 

@@ -74,6 +74,36 @@ class InitramfsTest(unittest.TestCase):
         self.assertEqual({entry[2] for entry in self.entries.values()}, {0})
 
 
+class AddedProgramTest(unittest.TestCase):
+    def run_with(self, *additions):
+        with tempfile.TemporaryDirectory() as folder:
+            options = [word for addition in additions for word in ("--add", addition)]
+            result = subprocess.run(
+                [SCRIPT, "--agent", "/bin/busybox", "--output", f"{folder}/out", *options],
+                capture_output=True, text=True)
+            if result.returncode != 0:
+                return result.stderr, None
+            with open(f"{folder}/out", "rb") as file:
+                return result.stderr, read_archive(file.read())
+
+    def test_it_is_there_and_can_be_run(self):
+        _, entries = self.run_with("/bin/busybox=/bin/one", "/bin/busybox=/usr/bin/two")
+        for path in ("bin/one", "usr/bin/two"):
+            self.assertEqual(entries[path][0], stat.S_IFREG | 0o755)
+            self.assertEqual(entries[path][4], entries["bin/busybox"][4])
+
+    def test_refusals(self):
+        for addition, message in (
+                ("/bin/ls=/bin/new", "/bin/ls is linked dynamically"),
+                ("/no/program=/bin/new", "/no/program is missing"),
+                ("/bin/busybox=/bin/cat", "bin/cat is in the archive twice"),
+                ("/bin/busybox=/nowhere/new", "is not FILE=/PATH"),
+                ("/bin/busybox", "is not FILE=/PATH")):
+            error, entries = self.run_with(addition)
+            self.assertIsNone(entries, addition)
+            self.assertIn(message, error)
+
+
 class RefusalTest(unittest.TestCase):
     def run_with(self, agent, busybox="/bin/busybox"):
         with tempfile.TemporaryDirectory() as folder:

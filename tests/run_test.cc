@@ -3,42 +3,30 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 
+#include "tests/host_state.h"
 #include "tests/process.h"
+#include "tests/vmm_command.h"
 #include "vmm/loader/test_images.h"
 
 namespace cube::testing {
 namespace {
 
-std::string Env(const char* name) {
-  const char* value = getenv(name);
-  if (value == nullptr) {
-    fprintf(stderr, "%s is not set: run this by bazel test\n", name);
-    abort();
-  }
-  return value;
-}
-
-// `cube-vmm run` with the images this checkout built; `options` come before the command.
-std::vector<std::string> Vmm(const std::vector<std::string>& options,
-                             const std::vector<std::string>& command) {
-  std::vector<std::string> all = {Env("CUBE_VMM"), "run", "--kernel", Env("CUBE_KERNEL"),
-                                  "--initrd", Env("CUBE_INITRD")};
-  all.insert(all.end(), options.begin(), options.end());
-  if (!command.empty()) {
-    all.push_back("--");
-    all.insert(all.end(), command.begin(), command.end());
-  }
-  return all;
-}
-
 TEST(Run, PrintsExactlyWhatTheCommandPrints) {
   Finished run = RunProcess(Vmm({}, {"/bin/echo", "hello"}));
+  EXPECT_EQ(run.status, 0);
+  EXPECT_EQ(run.out, "hello\n");
+  EXPECT_EQ(run.err, "");
+}
+
+// The kernel as distributions ship it, compressed.
+TEST(Run, ABzImageBootsToo) {
+  Finished run = RunProcess({Env("CUBE_VMM"), "run", "--kernel", Env("CUBE_BZIMAGE"), "--initrd",
+                             Env("CUBE_INITRD"), "--", "/bin/echo", "hello"});
   EXPECT_EQ(run.status, 0);
   EXPECT_EQ(run.out, "hello\n");
   EXPECT_EQ(run.err, "");
@@ -103,18 +91,8 @@ TEST(Run, SigtermStopsTheVm) {
   EXPECT_NE(run.err.find("cube-vmm: stopped by signal 15\n"), std::string::npos);
 }
 
-// The entries of a folder whose names contain `part`.
-size_t CountEntries(const std::string& folder, const std::string& part) {
-  size_t count = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (entry.path().filename().string().find(part) != std::string::npos) ++count;
-  }
-  return count;
-}
-
 TEST(Run, EightAtOnceSucceedAndLeaveNothingBehind) {
-  size_t temporary = CountEntries("/tmp", "cube"), shared = CountEntries("/dev/shm", "cube");
-  size_t descriptors = CountEntries("/proc/self/fd", "");
+  const HostState before = HostState::Count(Env("CUBE_VMM"));
   {
     std::vector<std::unique_ptr<Process>> all;
     for (int i = 0; i < 8; ++i) {
@@ -129,9 +107,36 @@ TEST(Run, EightAtOnceSucceedAndLeaveNothingBehind) {
     }
     for (pid_t pid : pids) EXPECT_NE(kill(pid, 0), 0);
   }
-  EXPECT_EQ(CountEntries("/tmp", "cube"), temporary);
-  EXPECT_EQ(CountEntries("/dev/shm", "cube"), shared);
-  EXPECT_EQ(CountEntries("/proc/self/fd", ""), descriptors);
+  EXPECT_EQ(HostState::Count(Env("CUBE_VMM")), before);
+}
+
+// KiB of a process's private resident memory, clean and dirty, apart from mappings as large as a
+// guest's memory.
+int PrivateMemory(pid_t pid, uint64_t guest_memory) {
+  std::ifstream smaps("/proc/" + std::to_string(pid) + "/smaps");
+  int sum = 0;
+  bool guest = false;
+  for (std::string line; std::getline(smaps, line);) {
+    unsigned long long low, high;
+    int kib;
+    if (sscanf(line.c_str(), "%llx-%llx ", &low, &high) == 2) {
+      guest = high - low >= guest_memory;
+    } else if (!guest && (sscanf(line.c_str(), "Private_Clean: %d", &kib) == 1 ||
+                          sscanf(line.c_str(), "Private_Dirty: %d", &kib) == 1)) {
+      sum += kib;
+    }
+  }
+  return sum;
+}
+
+TEST(Run, AnIdleVmmKeepsAtMostOneAndAHalfMegabytes) {
+  Process process(Vmm({"--memory", "128"}, {"/bin/sh", "-c", "echo up; sleep 1000"}));
+  EXPECT_EQ(process.WaitForOutput(), "up\n");
+  int kib = PrivateMemory(process.pid(), 128 << 20);
+  EXPECT_GT(kib, 100) << "nothing was counted";
+  EXPECT_LE(kib, 1500);
+  kill(process.pid(), SIGTERM);
+  EXPECT_EQ(process.Finish().status, 128 + SIGTERM);
 }
 
 TEST(Run, APanicIsNamed) {
@@ -198,12 +203,12 @@ struct BadInput {
 TEST(Run, BadInputIsOneLineAndStatus125) {
   std::string folder = Env("TEST_TMPDIR");
   std::ofstream(folder + "/text") << "this is not a kernel, however long it is";
-  std::ofstream(folder + "/nothing");
+  std::ofstream(folder + "/nothing").close();
   std::filesystem::copy_file(Env("CUBE_KERNEL"), folder + "/cut",
                              std::filesystem::copy_options::overwrite_existing);
   std::filesystem::permissions(folder + "/cut", std::filesystem::perms::owner_all);
   std::filesystem::resize_file(folder + "/cut", 100000);
-  std::ofstream(folder + "/large");
+  std::ofstream(folder + "/large").close();
   std::filesystem::resize_file(folder + "/large", 200 << 20);
   const BadInput cases[] = {
       {"no KVM", {"--kvm", "/no/kvm"}, "/no/kvm"},

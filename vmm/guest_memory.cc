@@ -59,14 +59,15 @@ std::optional<std::span<uint8_t>> GuestMemory::Slice(uint64_t address, uint64_t 
 bool GuestMemory::Read(uint64_t address, std::span<uint8_t> out) const {
   auto slice = Slice(address, out.size());
   if (!slice) return false;
-  memcpy(out.data(), slice->data(), out.size());
+  // An empty span's data() may be null, which memcpy does not take even for no bytes.
+  if (!out.empty()) memcpy(out.data(), slice->data(), out.size());
   return true;
 }
 
 bool GuestMemory::Write(uint64_t address, std::span<const uint8_t> bytes) const {
   auto slice = Slice(address, bytes.size());
   if (!slice) return false;
-  memcpy(slice->data(), bytes.data(), bytes.size());
+  if (!bytes.empty()) memcpy(slice->data(), bytes.data(), bytes.size());
   return true;
 }
 

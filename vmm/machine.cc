@@ -19,12 +19,14 @@ constexpr uint64_t kSerialPort = 0x3f8;
 constexpr uint32_t kSerialGsi = 4;
 
 // reboot=k: through the reset port, which tells a restart from a triple fault. panic=-1: restart
-// at once, so that a panic ends the VM. 8250.nr_uarts: no probing for ports that are not there.
-// noreplace-smp: thousands of lock prefixes stay unpatched; percpu_alloc=page: no 2 MiB area to
-// clear; swiotlb=noforce: no bounce buffer, there is no device that needs one.
+// at once, so that a panic ends the VM. noreplace-smp: thousands of lock prefixes stay unpatched;
+// percpu_alloc=page: no 2 MiB area to clear.
 constexpr const char* kKernelArguments =
-    "console=ttyS0 quiet reboot=k panic=-1 8250.nr_uarts=1 tsc=reliable no_timer_check "
-    "noreplace-smp percpu_alloc=page swiotlb=noforce";
+    "console=ttyS0 quiet reboot=k panic=-1 tsc=reliable noreplace-smp percpu_alloc=page";
+
+// No bounce buffer: there is no device that needs one, yet Linux makes one of 64 MiB if it has
+// memory above 4 GiB.
+constexpr const char* kHighMemoryArguments = " swiotlb=noforce";
 
 }  // namespace
 
@@ -77,6 +79,7 @@ Status Machine::LoadGuest(const MachineConfig& config) {
     CUBE_ASSIGN(initrd, LoadInitrd(config.initrd, memory_, kernel));
   }
   command_line_ = kKernelArguments;
+  if (config.memory > kHoleStart) command_line_ += kHighMemoryArguments;
   if (config.emulated_ring0) command_line_ += std::string(" ") + Ring0Assist::kKernelArguments;
   if (!config.append.empty()) command_line_ += " " + config.append;
   std::array<uint8_t, kRngSeedSize> seed;
@@ -107,7 +110,7 @@ Status Machine::AddVcpus(const Kvm& kvm, const MachineConfig& config) {
     // The others wait for INIT and SIPI, as KVM makes them.
     if (id == 0) CUBE_TRY(SetBootRegisters(&vcpu));
     auto assist =
-        config.emulated_ring0 ? std::make_unique<Ring0Assist>(memory_, cpuid) : nullptr;
+        config.emulated_ring0 ? std::make_unique<Ring0Assist>(memory_, cpuid, &booted_) : nullptr;
     vcpus_.push_back(std::make_unique<Vcpu>(
         std::move(vcpu), std::move(assist),
         Vcpu::Environment{&ports_, &mmio_, &memory_, config.system_map,

@@ -1,6 +1,7 @@
 #ifndef CUBE_VMM_MACHINE_H_
 #define CUBE_VMM_MACHINE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -91,6 +92,7 @@ class Machine {
   Bus ports_;
   Bus mmio_;
   BootState boot_state_ = {};
+  std::atomic<bool> booted_{false};  // for the assist layer: a vCPU has made a system call
   std::mutex stop_mutex_;
   bool stop_reported_ = false;
   std::vector<std::unique_ptr<Vcpu>> vcpus_;

@@ -37,10 +37,14 @@ inline constexpr uint64_t kBootPageTables = 0x9000;
 inline constexpr uint64_t kBootPageTablesSize = 0x6000;  // PML4, PDPT, four page directories
 inline constexpr uint64_t kCommandLineAddress = 0x20000;
 inline constexpr uint64_t kCommandLineMaxSize = 2048;  // COMMAND_LINE_SIZE of x86, with the zero
-inline constexpr uint64_t kSetupDataAddress = 0x21000;
-// The last KiB of low memory, where Linux looks for an MP table without a BIOS.
+// The last KiB of low memory, where Linux looks for an MP table without a BIOS. It is not RAM to the
+// guest; setup data lie there as well, because in RAM they would be an area of their own.
 inline constexpr uint64_t kMpTableAddress = 0x9fc00;
-inline constexpr uint64_t kMpTableMaxSize = 0x400;
+inline constexpr uint64_t kMpTableMaxSize = 0x300;
+inline constexpr uint64_t kSetupDataAddress = 0x9ff00;
+inline constexpr uint64_t kSetupDataMaxSize = 0x100;
+// The guest's RAM starts here: Linux would take the first page out of it anyway.
+inline constexpr uint64_t kLowMemoryStart = 0x1000;
 inline constexpr uint64_t kHighMemoryStart = 0x100000;
 
 inline constexpr uint32_t kMaxCpus = 8;
@@ -49,9 +53,10 @@ inline constexpr uint64_t kMaxMemory = 512 * kGiB;
 
 static_assert(kBootParamsAddress + 0x1000 <= kBootStackTop);
 static_assert(kBootPageTables + kBootPageTablesSize <= kCommandLineAddress);
-static_assert(kCommandLineAddress + kCommandLineMaxSize <= kSetupDataAddress);
-static_assert(kSetupDataAddress + kPageSize <= kMpTableAddress);
-static_assert(kMpTableAddress + kMpTableMaxSize <= 0xa0000);
+static_assert(kCommandLineAddress + kCommandLineMaxSize <= kMpTableAddress);
+static_assert(kMpTableAddress + kMpTableMaxSize <= kSetupDataAddress);
+static_assert(kSetupDataAddress + kSetupDataMaxSize <= 0xa0000);
+static_assert(kGdtAddress < kLowMemoryStart);
 static_assert(abi::kDoorbellAddress == kHoleStart);
 static_assert(abi::kDoorbellAddress + abi::kDoorbellSize == abi::kMailboxAddress);
 static_assert(abi::kMailboxAddress + abi::kMailboxSize <= kVirtioMmioStart);

@@ -1,9 +1,9 @@
 #include "vmm/assist/exception_delivery.h"
 
 #include <array>
-#include <cstring>
 
 #include "vmm/assist/guest_virtual.h"
+#include "vmm/paging.h"
 #include "vmm/segments.h"
 
 namespace cube::vmm {
@@ -27,36 +27,62 @@ constexpr uint8_t kInterruptGate = 0x0e;
 constexpr uint8_t kTrapGate = 0x0f;
 constexpr uint64_t kTssIst1 = 0x24;
 
-}  // namespace
+bool IsContributory(const Exception& exception) {
+  if (exception.software_length != 0) return false;
+  return exception.vector == kVectorDivideError ||
+         (exception.vector >= kVectorInvalidTss && exception.vector <= kVectorGeneralProtection);
+}
+bool IsPageFault(const Exception& exception) {
+  return exception.software_length == 0 && exception.vector == kVectorPageFault;
+}
+bool IsDoubleFault(const Exception& exception) {
+  return exception.software_length == 0 && exception.vector == kVectorDoubleFault;
+}
 
-Status DeliverException(const GuestMemory& memory, const Exception& exception, kvm_regs* regs,
-                        kvm_sregs* sregs) {
-  if (sregs->cs.dpl != 0) return Errorf("exception %u was raised by user mode", exception.vector);
+// Whether two exceptions, the second raised while the first was delivered, make a double fault
+// (SDM volume 3, table 6-5).
+bool MakeDoubleFault(const Exception& first, const Exception& second) {
+  if (IsPageFault(first)) return true;
+  return IsContributory(first) && IsContributory(second);
+}
+
+Exception FromPageFault(const PageFault& fault, uint8_t otherwise) {
+  if (!IsCanonical(fault.address)) return {otherwise, 0, std::nullopt};
+  return {kVectorPageFault, fault.error_code, fault.address};
+}
+
+// Delivers `exception`, or changes nothing and returns what that raises.
+std::optional<Exception> Deliver(const GuestMemory& memory, const Exception& exception,
+                                 kvm_regs* regs, kvm_sregs* sregs) {
   GuestVirtual guest(memory, *sregs, regs->rflags);
   PageFault fault = {};
+  // An error code that names a gate (6.13): of the IDT, and whether the program asked for it.
+  uint32_t gate_error = exception.vector * 8u | 2 | (exception.software_length == 0 ? 1 : 0);
   uint64_t offset = exception.vector * sizeof(Gate);
   if (offset + sizeof(Gate) - 1 > sregs->idt.limit) {
-    return Errorf("exception %u is beyond the IDT's limit %#x", exception.vector,
-                  sregs->idt.limit);
+    return Exception{kVectorGeneralProtection, gate_error, std::nullopt};
   }
   Gate gate;
   if (!guest.Read(sregs->idt.base + offset, {reinterpret_cast<uint8_t*>(&gate), sizeof gate},
                   &fault)) {
-    return Errorf("the IDT's gate %u is not mapped", exception.vector);
+    return FromPageFault(fault, kVectorGeneralProtection);
   }
   uint8_t type = gate.attributes & kGateTypeMask;
-  if ((gate.attributes & kGatePresent) == 0 || (type != kInterruptGate && type != kTrapGate)) {
-    return Errorf("the IDT's gate %u is not an interrupt or trap gate", exception.vector);
+  if (type != kInterruptGate && type != kTrapGate) {
+    return Exception{kVectorGeneralProtection, gate_error, std::nullopt};
+  }
+  if ((gate.attributes & kGatePresent) == 0) {
+    return Exception{kVectorSegmentNotPresent, gate_error, std::nullopt};
   }
   uint64_t stack = regs->rsp;
   if ((gate.ist & 7) != 0) {
     uint64_t slot = sregs->tr.base + kTssIst1 + 8 * ((gate.ist & 7) - 1u);
     if (!guest.Read(slot, {reinterpret_cast<uint8_t*>(&stack), sizeof stack}, &fault)) {
-      return Errorf("stack %u of the TSS is not mapped", gate.ist & 7);
+      return FromPageFault(fault, kVectorInvalidTss);
     }
   }
   std::array<uint64_t, 6> frame = {exception.error_code.value_or(0),
-                                   regs->rip,
+                                   regs->rip + exception.software_length,
                                    sregs->cs.selector,
                                    regs->rflags,
                                    regs->rsp,
@@ -65,8 +91,7 @@ Status DeliverException(const GuestMemory& memory, const Exception& exception, k
   size_t size = (frame.size() - skip) * 8;
   stack = (stack & ~15ull) - size;
   if (!guest.Write(stack, {reinterpret_cast<const uint8_t*>(frame.data() + skip), size}, &fault)) {
-    return Errorf("no stack for exception %u: %#llx is not mapped", exception.vector,
-                  static_cast<unsigned long long>(fault.address));
+    return FromPageFault(fault, kVectorStackFault);
   }
   regs->rsp = stack;
   regs->rip = gate.offset_low | static_cast<uint64_t>(gate.offset_middle) << 16 |
@@ -74,8 +99,22 @@ Status DeliverException(const GuestMemory& memory, const Exception& exception, k
   regs->rflags &= ~(kFlagTrap | kFlagNestedTask | kFlagResume | kFlagVirtual8086);
   if (type == kInterruptGate) regs->rflags &= ~kFlagInterrupt;
   sregs->cs = LongModeCode(static_cast<uint16_t>(gate.selector & ~3), 0);
-  if (exception.fault_address) sregs->cr2 = *exception.fault_address;
-  return OkStatus();
+  return std::nullopt;
+}
+
+}  // namespace
+
+bool DeliverException(const GuestMemory& memory, Exception exception, kvm_regs* regs,
+                      kvm_sregs* sregs) {
+  while (true) {
+    if (exception.fault_address) sregs->cr2 = *exception.fault_address;
+    std::optional<Exception> raised = Deliver(memory, exception, regs, sregs);
+    if (!raised) return true;
+    if (IsDoubleFault(exception)) return false;
+    exception = MakeDoubleFault(exception, *raised)
+                    ? Exception{kVectorDoubleFault, 0, std::nullopt}
+                    : *raised;
+  }
 }
 
 }  // namespace cube::vmm

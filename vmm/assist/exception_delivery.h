@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <optional>
 
-#include "base/result.h"
 #include "vmm/guest_memory.h"
 #include "vmm/kvm/kvm_api.h"
 
@@ -15,14 +14,17 @@ struct Exception {
   std::optional<uint32_t> error_code;
   // Set for a page fault: goes to CR2.
   std::optional<uint64_t> fault_address;
+  // Set for INT n and INT3: the instruction's length. The frame shows the one after it.
+  uint8_t software_length = 0;
 };
 
 // Delivers an exception that ring 0 raised to ring 0, in 64-bit mode, through the guest's IDT as
 // the processor would (Intel SDM volume 3, 6.14): gate, IST, aligned stack, frame, flags. `regs`
-// must hold the RIP that the frame is to show. On error (no usable gate, unmapped stack: what ends
-// in a double fault on a processor) nothing is changed.
-Status DeliverException(const GuestMemory& memory, const Exception& exception, kvm_regs* regs,
-                        kvm_sregs* sregs);
+// holds the RIP of the instruction that raised it. What delivery itself raises, for want of a gate
+// or a stack, is delivered in its place, or as a double fault (6.15, interrupt 8). False if that
+// fails too: the processor would shut down.
+bool DeliverException(const GuestMemory& memory, Exception exception, kvm_regs* regs,
+                      kvm_sregs* sregs);
 
 }  // namespace cube::vmm
 

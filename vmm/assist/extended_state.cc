@@ -35,6 +35,13 @@ struct Header {
 };
 static_assert(sizeof(Header) == kHeaderSize);
 
+// What is copied from KVM's area to the guest's.
+struct Piece {
+  size_t from;
+  size_t to;
+  size_t size;
+};
+
 uint64_t Mask(const kvm_regs& regs) {
   return (regs.rdx & 0xffffffff) << 32 | (regs.rax & 0xffffffff);
 }
@@ -81,25 +88,24 @@ Result<bool> ExtendedState::Store(KvmVcpu* vcpu, OperandAccess* access, uint64_t
   if (compacted && mxcsr != kMxcsrDefault) in_use |= kSse;
   uint64_t stored = format == Save::kStandard ? requested : requested & in_use;
 
-  // The header first: it is the only part that is read, and it must be writable too.
+  // The header is the only part that is read; its fault is that of a write all the same.
   Header header = {};
   auto header_bytes = std::span(reinterpret_cast<uint8_t*>(&header), sizeof header);
+  if (!access->CheckWrite(address + kHeader, kHeaderSize)) return false;
   if (!compacted && !access->ReadBytes(address + kHeader, header_bytes)) return false;
   if (compacted) {
     header = {requested & in_use, requested | kCompactedFormat, {}};
   } else {
     header.present = (header.present & ~requested) | (requested & in_use);
   }
-  auto put = [&](size_t from, size_t to, size_t size) {
-    return access->WriteBytes(address + to, std::span(area_).subspan(from, size));
-  };
-  if ((stored & kX87) != 0 && (!put(0, 0, kMxcsr) ||
-                               !put(kX87Registers, kX87Registers, kX87RegistersSize))) {
-    return false;
+  std::vector<Piece> pieces;
+  if ((stored & kX87) != 0) {
+    pieces.push_back({0, 0, kMxcsr});
+    pieces.push_back({kX87Registers, kX87Registers, kX87RegistersSize});
   }
   bool stores_mxcsr = compacted ? (requested & kSse) != 0 : (requested & (kSse | kAvx)) != 0;
-  if (stores_mxcsr && !put(kMxcsr, kMxcsr, 8)) return false;
-  if ((stored & kSse) != 0 && !put(kXmm, kXmm, kXmmSize)) return false;
+  if (stores_mxcsr) pieces.push_back({kMxcsr, kMxcsr, 8});
+  if ((stored & kSse) != 0) pieces.push_back({kXmm, kXmm, kXmmSize});
   for (int i = 2; i < 63; ++i) {
     if ((stored >> i & 1) == 0) continue;
     const auto& component = layout_.components[i];
@@ -107,10 +113,20 @@ Result<bool> ExtendedState::Store(KvmVcpu* vcpu, OperandAccess* access, uint64_t
       return Errorf("XSAVE component %d lies outside KVM's area", i);
     }
     size_t to = compacted ? layout_.CompactedOffset(requested, i) : component.offset;
-    if (!put(component.offset, to, component.size)) return false;
+    pieces.push_back({component.offset, to, component.size});
   }
   // XSAVE writes no more of the header than XSTATE_BV; the compacted forms write all of it.
-  return access->WriteBytes(address + kHeader, header_bytes.first(compacted ? kHeaderSize : 8));
+  header_bytes = header_bytes.first(compacted ? kHeaderSize : sizeof header.present);
+
+  // Every page is looked up before the first byte is stored: a fault leaves the area as it was.
+  for (const Piece& piece : pieces) {
+    if (!access->CheckWrite(address + piece.to, piece.size)) return false;
+  }
+  for (const Piece& piece : pieces) {
+    auto bytes = std::span(area_).subspan(piece.from, piece.size);
+    if (!access->WriteBytes(address + piece.to, bytes)) return false;
+  }
+  return access->WriteBytes(address + kHeader, header_bytes);
 }
 
 Result<bool> ExtendedState::Load(KvmVcpu* vcpu, OperandAccess* access, uint64_t address,

@@ -3,26 +3,10 @@
 #include <algorithm>
 
 #include "vmm/memory_map.h"
+#include "vmm/paging.h"
 #include "vmm/segments.h"
 
 namespace cube::vmm {
-namespace {
-
-constexpr uint64_t kEntryPresent = 1 << 0;
-constexpr uint64_t kEntryWritable = 1 << 1;
-constexpr uint64_t kEntryUser = 1 << 2;
-constexpr uint64_t kEntryAccessed = 1 << 5;
-constexpr uint64_t kEntryDirty = 1 << 6;
-constexpr uint64_t kEntryLarge = 1 << 7;
-constexpr uint64_t kEntryAddress = 0x000ffffffffff000;
-
-bool IsCanonical(uint64_t address) {
-  int64_t top = static_cast<int64_t>(address) >> 47;
-  return top == 0 || top == -1;
-}
-
-}  // namespace
-
 struct GuestVirtual::Walk {
   int levels = 0;                // tables visited
   std::span<uint8_t> entries[4]; // host view of each entry on the path
@@ -36,7 +20,7 @@ struct GuestVirtual::Walk {
 bool GuestVirtual::Walk4(uint64_t address, Walk* walk) const {
   uint64_t table = sregs_.cr3 & kEntryAddress;
   for (int level = 3; level >= 0; --level) {
-    uint64_t index = address >> (12 + 9 * level) & 511;
+    uint64_t index = address >> PageBits(level) & (kEntriesPerTable - 1);
     auto entry = memory_.Slice(table + index * 8, 8);
     if (!entry) return false;
     uint64_t value = __atomic_load_n(reinterpret_cast<uint64_t*>(entry->data()), __ATOMIC_ACQUIRE);
@@ -48,7 +32,7 @@ bool GuestVirtual::Walk4(uint64_t address, Walk* walk) const {
     walk->user = walk->user && (value & kEntryUser) != 0;
     bool large = (level == 1 || level == 2) && (value & kEntryLarge) != 0;
     if (large || level == 0) {
-      uint64_t mask = (1ull << (12 + 9 * level)) - 1;
+      uint64_t mask = (1ull << PageBits(level)) - 1;
       walk->physical = (value & kEntryAddress & ~mask) | (address & mask);
       return true;
     }
@@ -106,21 +90,33 @@ bool GuestVirtual::Read(uint64_t address, std::span<uint8_t> out, PageFault* fau
   return true;
 }
 
-bool GuestVirtual::Write(uint64_t address, std::span<const uint8_t> bytes,
-                         PageFault* fault) const {
-  for (uint64_t at = address; at - address < bytes.size();) {
-    auto physical = Translate(at, true, fault);
+bool GuestVirtual::CheckWrite(uint64_t address, size_t size, PageFault* fault) const {
+  while (size > 0) {
+    size_t piece = std::min<size_t>(size, kPageSize - address % kPageSize);
+    auto physical = Translate(address, true, fault);
     if (!physical) return false;
-    if (!memory_.Slice(*physical, 1)) {
-      *fault = {at, kFaultPresent | kFaultWrite | kFaultReserved};
+    if (!memory_.Slice(*physical, piece)) {
+      *fault = {address, kFaultPresent | kFaultWrite | kFaultReserved};
       return false;
     }
-    at += kPageSize - at % kPageSize;
+    size -= piece;
+    address += piece;
   }
+  return true;
+}
+
+bool GuestVirtual::Write(uint64_t address, std::span<const uint8_t> bytes,
+                         PageFault* fault) const {
+  if (!CheckWrite(address, bytes.size(), fault)) return false;
   while (!bytes.empty()) {
     size_t piece = std::min<size_t>(bytes.size(), kPageSize - address % kPageSize);
+    // Another vCPU may have changed the tables meanwhile.
     auto physical = Translate(address, true, fault);
-    if (!physical || !memory_.Write(*physical, bytes.first(piece))) return false;
+    if (!physical) return false;
+    if (!memory_.Write(*physical, bytes.first(piece))) {
+      *fault = {address, kFaultPresent | kFaultWrite | kFaultReserved};
+      return false;
+    }
     bytes = bytes.subspan(piece);
     address += piece;
   }

@@ -39,6 +39,8 @@ class GuestVirtual {
   // is the first byte that could not be reached.
   bool Read(uint64_t address, std::span<uint8_t> out, PageFault* fault) const;
   bool Write(uint64_t address, std::span<const uint8_t> bytes, PageFault* fault) const;
+  // Whether Write() of `size` bytes would succeed.
+  bool CheckWrite(uint64_t address, size_t size, PageFault* fault) const;
   // Up to out.size() bytes without side effects; returns how many could be read.
   size_t PeekBytes(uint64_t address, std::span<uint8_t> out) const;
 

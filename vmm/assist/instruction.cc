@@ -2,6 +2,9 @@
 
 #include <capstone/capstone.h>
 
+#include <iterator>
+#include <string_view>
+
 namespace cube::vmm {
 namespace {
 
@@ -89,6 +92,23 @@ bool ToOperand(const cs_x86& x86, const cs_x86_op& op, Operand* out) {
   }
 }
 
+// Looks for LOCK among the legacy prefixes. Capstone keeps only one of LOCK, REP and REPNE.
+bool HasLock(std::span<const uint8_t> code) {
+  for (uint8_t byte : code) {
+    switch (byte) {
+      case 0xf0:
+        return true;
+      case 0x26: case 0x2e: case 0x36: case 0x3e:  // segments
+      case 0x64: case 0x65: case 0x66: case 0x67:  // FS, GS, sizes
+      case 0xf2: case 0xf3:
+        break;
+      default:
+        return false;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 struct InstructionDecoder::State {
@@ -114,9 +134,24 @@ bool InstructionDecoder::Open() {
   return true;
 }
 
-std::optional<Instruction> InstructionDecoder::Decode(std::span<const uint8_t> bytes,
-                                                      uint64_t address) {
+std::optional<Instruction> InstructionDecoder::Decode(std::span<const uint8_t> bytes) {
+  // No instruction is the beginning of another, so at most one of the remembered matches: the
+  // last in order that is not behind `bytes`.
+  std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  auto next = remembered_.upper_bound(text);
+  if (next != remembered_.begin() && text.starts_with(std::prev(next)->first)) {
+    return std::prev(next)->second;
+  }
+  auto instruction = DecodeAnew(bytes);
+  if (!instruction) return std::nullopt;
+  if (remembered_.size() == kRemembered) remembered_.clear();
+  remembered_.emplace(text.substr(0, instruction->length), *instruction);
+  return instruction;
+}
+
+std::optional<Instruction> InstructionDecoder::DecodeAnew(std::span<const uint8_t> bytes) {
   if (!Open()) return std::nullopt;
+  uint64_t address = 0;
   const uint8_t* code = bytes.data();
   size_t size = bytes.size();
   if (!cs_disasm_iter(state_->handle, &code, &size, &address, state_->instruction)) {
@@ -128,6 +163,7 @@ std::optional<Instruction> InstructionDecoder::Decode(std::span<const uint8_t> b
   instruction.id = found.id;
   instruction.length = static_cast<uint8_t>(found.size);
   instruction.mnemonic = found.mnemonic;
+  instruction.locked = HasLock(bytes);
   instruction.operand_size_64 = (x86.rex & 8) != 0;
   for (uint8_t i = 0; i < x86.op_count && i < 3; ++i) {
     if (!ToOperand(x86, x86.operands[i], &instruction.operands[i])) {

@@ -2,6 +2,8 @@
 #define CUBE_VMM_ASSIST_INSTRUCTION_H_
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -45,12 +47,15 @@ struct Instruction {
   uint32_t id = 0;  // Capstone's x86_insn
   uint8_t length = 0;
   bool operand_size_64 = false;  // REX.W
+  bool locked = false;
   std::string mnemonic;
   Operand operands[3];
 };
 
 // Decodes 64-bit x86 code with Capstone. Its tables and state take memory only once the first
-// instruction is decoded; a host that never needs the assist layer never pays. Not thread-safe.
+// instruction is decoded; a host that never needs the assist layer never pays. What was decoded is
+// remembered, so that a guest that has settled leaves the tables, 3 MiB, untouched and out of
+// memory (base/program_pages.h). Not thread-safe.
 class InstructionDecoder {
  public:
   InstructionDecoder();
@@ -58,8 +63,9 @@ class InstructionDecoder {
   InstructionDecoder(const InstructionDecoder&) = delete;
   InstructionDecoder& operator=(const InstructionDecoder&) = delete;
 
-  // The instruction at the start of `bytes`, which were read at `address`.
-  std::optional<Instruction> Decode(std::span<const uint8_t> bytes, uint64_t address);
+  // The instruction at the start of `bytes`, which may go on behind it. Nothing of the result
+  // depends on its address.
+  std::optional<Instruction> Decode(std::span<const uint8_t> bytes);
 
   // Disassembly, one "address  bytes  text" line each, of up to `count` instructions.
   std::string Disassemble(std::span<const uint8_t> bytes, uint64_t address, size_t count);
@@ -67,7 +73,12 @@ class InstructionDecoder {
  private:
   struct State;
   bool Open();
+  std::optional<Instruction> DecodeAnew(std::span<const uint8_t> bytes);
 
+  // By the instruction's own bytes: Linux has some twenty that are met. A guest that shows more
+  // than kRemembered only makes them be forgotten.
+  static constexpr size_t kRemembered = 64;
+  std::map<std::string, Instruction, std::less<>> remembered_;
   std::unique_ptr<State> state_;
 };
 

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "vmm/memory_map.h"
+#include "vmm/paging.h"
 #include "vmm/segments.h"
 
 namespace cube::vmm {
@@ -43,20 +44,13 @@ bool Crc32(OperandAccess* access) {
 }
 
 // CMPXCHG16B. The exchange is a real one: another vCPU, in user mode, may race for the same bytes.
-bool CompareExchange16(OperandAccess* access, const GuestMemory& memory) {
+bool CompareExchange16(OperandAccess* access) {
   kvm_regs& regs = access->regs();
   uint64_t address = access->Address(access->instruction().operands[0].memory);
   if (address % 16 != 0) return access->Raise(kVectorGeneralProtection, 0);
-  PageFault fault = {};
-  GuestVirtual guest(memory, access->sregs(), regs.rflags);
   // The processor writes in either case, so a read-only page faults in either case.
-  auto physical = guest.Translate(address, true, &fault);
-  auto slice = physical ? memory.Slice(*physical, 16) : std::nullopt;
-  if (!slice) {
-    uint8_t probe[16];
-    bool reached = access->ReadBytes(address, probe) && access->WriteBytes(address, probe);
-    return reached ? access->Raise(kVectorGeneralProtection, 0) : false;
-  }
+  auto slice = access->Exchangeable(address, 16);
+  if (!slice) return false;
   unsigned char equal;
   uint64_t low = regs.rax, high = regs.rdx;
   asm volatile("lock cmpxchg16b %1"
@@ -94,8 +88,7 @@ bool SegmentBase(OperandAccess* access, unsigned id) {
   if (id == X86_INS_RDFSBASE || id == X86_INS_RDGSBASE) return access->Write(operand, segment.base);
   auto value = access->Read(operand);
   if (!value) return false;
-  int64_t top = static_cast<int64_t>(*value) >> 47;
-  if (top != 0 && top != -1) return access->Raise(kVectorGeneralProtection, 0);
+  if (!IsCanonical(*value)) return access->Raise(kVectorGeneralProtection, 0);
   segment.base = *value;
   return true;
 }
@@ -109,6 +102,12 @@ struct Descriptor {
   bool code() const { return (type() & 8) != 0; }
   uint8_t privilege() const { return bits >> 45 & 3; }
 };
+
+// A selector has 16 bits, whatever the decoder makes of the other operand's size.
+std::optional<uint64_t> ReadSelector(OperandAccess* access, Operand operand) {
+  operand.memory.size = operand.reg.size = 2;
+  return access->Read(operand);
+}
 
 // False if a fault was raised; an empty descriptor if the selector is not usable.
 bool ReadDescriptor(OperandAccess* access, uint64_t selector, std::optional<Descriptor>* found) {
@@ -127,7 +126,7 @@ bool ReadDescriptor(OperandAccess* access, uint64_t selector, std::optional<Desc
 // VERR and VERW: ZF if the segment could be read or written from here. Kernels use VERW for its
 // side effect on the processor's buffers alone.
 bool VerifySegment(OperandAccess* access, bool write) {
-  auto selector = access->Read(access->instruction().operands[0]);
+  auto selector = ReadSelector(access, access->instruction().operands[0]);
   std::optional<Descriptor> found;
   if (!selector || !ReadDescriptor(access, *selector, &found)) return false;
   access->regs().rflags &= ~kFlagZero;
@@ -143,7 +142,7 @@ bool VerifySegment(OperandAccess* access, bool write) {
 // IST stacks reads its CPU number from the limit of a segment.
 bool LoadSegmentField(OperandAccess* access, bool limit) {
   const auto& [destination, source, unused] = access->instruction().operands;
-  auto selector = access->Read(source);
+  auto selector = ReadSelector(access, source);
   std::optional<Descriptor> found;
   if (!selector || !ReadDescriptor(access, *selector, &found)) return false;
   access->regs().rflags &= ~kFlagZero;
@@ -190,9 +189,17 @@ Result<bool> InvalidatePcid(KvmVcpu* vcpu, OperandAccess* access) {
   const auto& [type, descriptor, unused] = access->instruction().operands;
   auto kind = access->Read(type);
   uint8_t bytes[16];
-  if (!kind || !access->ReadBytes(access->Address(descriptor.memory), bytes)) return false;
+  if (!kind) return false;
   if (*kind > 3) return access->Raise(kVectorGeneralProtection, 0);
-  constexpr uint64_t kCr4GlobalPages = 1 << 7;
+  if (!access->ReadBytes(access->Address(descriptor.memory), bytes)) return false;
+  uint64_t pcid, linear;
+  memcpy(&pcid, bytes, sizeof pcid);
+  memcpy(&linear, bytes + 8, sizeof linear);
+  // Types 0 and 1 name a PCID, which is 0 unless CR4.PCIDE is set; type 0 an address too.
+  uint64_t largest = (access->sregs().cr4 & kCr4Pcid) != 0 ? 0xfff : 0;
+  if ((*kind <= 1 && pcid > largest) || (*kind == 0 && !IsCanonical(linear))) {
+    return access->Raise(kVectorGeneralProtection, 0);
+  }
   CUBE_ASSIGN(kvm_sregs * sregs, vcpu->mutable_sregs());
   sregs->cr4 ^= kCr4GlobalPages;
   CUBE_TRY(vcpu->FlushRegistersNow());
@@ -209,18 +216,28 @@ Result<bool> InstructionAssist::Execute(KvmVcpu* vcpu, OperandAccess* access, bo
   const Instruction& instruction = access->instruction();
   const Operand& first = instruction.operands[0];
   auto address = [&] { return access->Address(first.memory); };
+  // By these bits of CR0 an operating system that loads the FPU lazily asks for #NM.
+  auto x87_usable = [&](uint64_t trapped) {
+    if ((access->sregs().cr0 & trapped) == 0) return true;
+    return access->Raise(kVectorDeviceNotAvailable, std::nullopt);
+  };
   // The xsave family needs CR4.OSXSAVE, and a task switch may have left CR0.TS set.
   auto extended_usable = [&] {
-    constexpr uint64_t kCr0TaskSwitched = 1 << 3;
     if ((access->sregs().cr4 & kCr4OsXsave) == 0) {
       return access->Raise(kVectorInvalidOpcode, std::nullopt);
     }
-    if ((access->sregs().cr0 & kCr0TaskSwitched) != 0) {
-      return access->Raise(kVectorDeviceNotAvailable, std::nullopt);
+    return x87_usable(kCr0TaskSwitched);
+  };
+  auto sse_usable = [&] {
+    if ((access->sregs().cr0 & kCr0Emulation) != 0 || (access->sregs().cr4 & kCr4OsFxsr) == 0) {
+      return access->Raise(kVectorInvalidOpcode, std::nullopt);
     }
-    return true;
+    return x87_usable(kCr0TaskSwitched);
   };
   *known = true;
+  if (instruction.locked && instruction.id != X86_INS_CMPXCHG16B) {
+    return access->Raise(kVectorInvalidOpcode, std::nullopt);
+  }
   switch (instruction.id) {
     case X86_INS_XSAVE:
     case X86_INS_XSAVE64:
@@ -247,20 +264,24 @@ Result<bool> InstructionAssist::Execute(KvmVcpu* vcpu, OperandAccess* access, bo
     case X86_INS_XGETBV:
       return GetExtendedControl(vcpu, access);
     case X86_INS_LDMXCSR:
+      if (!sse_usable()) return false;
       return extended_.LoadMxcsr(vcpu, access, first);
     case X86_INS_STMXCSR:
+      if (!sse_usable()) return false;
       return extended_.StoreMxcsr(vcpu, access, first);
     case X86_INS_FNINIT:
+      if (!x87_usable(kCr0Emulation | kCr0TaskSwitched)) return false;
       CUBE_TRY(extended_.InitX87(vcpu));
       return true;
     case X86_INS_FNCLEX:
+      if (!x87_usable(kCr0Emulation | kCr0TaskSwitched)) return false;
       CUBE_TRY(extended_.ClearX87Exceptions(vcpu));
       return true;
     case X86_INS_WAIT:
       // A pending x87 exception would be raised by the next x87 instruction of its owner.
-      return true;
+      return (access->sregs().cr0 & kCr0MonitorCoprocessor) == 0 || x87_usable(kCr0TaskSwitched);
     case X86_INS_CMPXCHG16B:
-      return CompareExchange16(access, memory_);
+      return CompareExchange16(access);
     case X86_INS_POPCNT:
       return PopulationCount(access);
     case X86_INS_CRC32:
@@ -272,13 +293,9 @@ Result<bool> InstructionAssist::Execute(KvmVcpu* vcpu, OperandAccess* access, bo
       access->regs().rflags |= kFlagAlignmentCheck;
       return true;
     case X86_INS_INT3:
-      // A trap: the frame shows the next instruction.
-      access->regs().rip += instruction.length;
-      return access->Raise(kVectorBreakpoint, std::nullopt);
-    case X86_INS_INT: {
-      access->regs().rip += instruction.length;
-      return access->Raise(static_cast<uint8_t>(first.immediate), std::nullopt);
-    }
+      return access->RaiseSoftware(kVectorBreakpoint);
+    case X86_INS_INT:
+      return access->RaiseSoftware(static_cast<uint8_t>(first.immediate));
     case X86_INS_RDRAND:
     case X86_INS_RDSEED:
       return RandomNumber(access);
@@ -299,6 +316,8 @@ Result<bool> InstructionAssist::Execute(KvmVcpu* vcpu, OperandAccess* access, bo
       return InvalidatePcid(vcpu, access);
     case X86_INS_CLFLUSHOPT:
     case X86_INS_CLWB:
+      // Caches are coherent; but the processor looks the address up, as for a load.
+      return access->CheckRead(address());
     case X86_INS_PREFETCH:
     case X86_INS_PREFETCHW:
     case X86_INS_PREFETCHNTA:
@@ -307,13 +326,11 @@ Result<bool> InstructionAssist::Execute(KvmVcpu* vcpu, OperandAccess* access, bo
     case X86_INS_PREFETCHT2:
     case X86_INS_PAUSE:
     case X86_INS_ENDBR64:
-      // Caches are coherent, and hints may be ignored.
+      // Hints may be ignored; none of them faults.
       return true;
     case X86_INS_UD0:
     case X86_INS_UD2:
     case X86_INS_UD2B:
-    case X86_INS_VMCALL:
-    case X86_INS_VMMCALL:
       return access->Raise(kVectorInvalidOpcode, std::nullopt);
     default:
       *known = false;
@@ -328,7 +345,7 @@ Result<InstructionAssist::Outcome> InstructionAssist::CarryOut(KvmVcpu* vcpu) {
   uint8_t bytes[kMaxInstructionLength];
   GuestVirtual guest(memory_, *seen_sregs, seen_regs->rflags);
   size_t size = guest.PeekBytes(seen_regs->rip, bytes);
-  auto instruction = decoder_.Decode({bytes, size}, seen_regs->rip);
+  auto instruction = decoder_.Decode({bytes, size});
   if (!instruction) return Outcome::kInvalid;
 
   // Worked on in copies, so that what fails half-way leaves nothing behind.
@@ -344,8 +361,7 @@ Result<InstructionAssist::Outcome> InstructionAssist::CarryOut(KvmVcpu* vcpu) {
     regs.rflags &= ~kFlagResume;
   } else {
     if (!access.exception()) return Errorf("%s failed", instruction->mnemonic.c_str());
-    // What ends in a double fault would meet the same missing gate or stack again.
-    if (!DeliverException(memory_, *access.exception(), &regs, &sregs).ok()) {
+    if (!DeliverException(memory_, *access.exception(), &regs, &sregs)) {
       return Outcome::kTripleFault;
     }
   }

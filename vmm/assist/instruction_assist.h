@@ -17,7 +17,7 @@ namespace cube::vmm {
 
 // Carries out, one at a time, the ring-0 instructions that KVM's emulator gives up on
 // (KVM_EXIT_INTERNAL_ERROR, suberror 1). Belongs to one vCPU's thread. docs/host.md lists what it
-// knows; instruction_assist_test.cc has a test for each.
+// knows and the test for each.
 class InstructionAssist {
  public:
   InstructionAssist(const GuestMemory& memory, XsaveLayout layout)

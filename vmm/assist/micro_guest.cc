@@ -6,6 +6,7 @@
 
 #include "vmm/cpuid.h"
 #include "vmm/memory_map.h"
+#include "vmm/paging.h"
 #include "vmm/segments.h"
 
 namespace cube::vmm {
@@ -22,8 +23,6 @@ constexpr uint64_t kStubs = 0xc000;
 constexpr uint64_t kStubStride = 16;
 constexpr int kVectors = 32;
 constexpr uint64_t kUserStart = 0x20000;
-
-constexpr uint64_t kPresent = 1, kWritable = 2, kUser = 4;
 
 // What XCR0 enables at most: all that KVM's CPUID offers.
 uint64_t SupportedXcr0(const std::vector<kvm_cpuid_entry2>& cpuid) {
@@ -56,30 +55,31 @@ Result<std::unique_ptr<MicroGuest>> MicroGuest::Create(const Kvm& kvm, bool assi
   guest->cpuid_ = ShapeCpuid(supported, {.hide_hypercalls = true});
   CUBE_TRY(guest->vcpu_->SetCpuid(guest->cpuid_));
   guest->vcpu_->SyncRegisters(true);
-  if (assist) guest->assist_ = std::make_unique<Ring0Assist>(guest->memory_, guest->cpuid_);
+  if (assist) guest->assist_ = std::make_unique<Ring0Assist>(guest->memory_, guest->cpuid_, nullptr);
   CUBE_TRY(guest->BuildTables());
   return guest;
 }
 
 Status MicroGuest::BuildTables() {
-  Poke<uint64_t>(kPageMapLevel4, kPageDirectoryPointers | kPresent | kWritable | kUser);
-  Poke<uint64_t>(kPageDirectoryPointers, kPageDirectory | kPresent | kWritable | kUser);
-  Poke<uint64_t>(kPageDirectory, kPageTable | kPresent | kWritable | kUser);
+  constexpr uint64_t kEverything = kEntryPresent | kEntryWritable | kEntryUser;
+  Poke<uint64_t>(kPageMapLevel4, kPageDirectoryPointers | kEverything);
+  Poke<uint64_t>(kPageDirectoryPointers, kPageDirectory | kEverything);
+  Poke<uint64_t>(kPageDirectory, kPageTable | kEverything);
   for (uint64_t page = 0; page < kSize; page += kPageSize) {
-    uint64_t entry = page | kPresent | kWritable;
-    if (page >= kUserStart) entry |= kUser;
-    if (page == kReadOnlyPage) entry &= ~kWritable;
+    uint64_t entry = page | kEntryPresent | kEntryWritable;
+    if (page >= kUserStart) entry |= kEntryUser;
+    if (page == kReadOnlyPage) entry &= ~kEntryWritable;
     if (page == kUnmappedPage) entry = 0;
-    if (page == kDoorbell) entry = abi::kDoorbellAddress | kPresent | kWritable | kUser;
+    if (page == kDoorbell) entry = abi::kDoorbellAddress | kEverything;
     Poke<uint64_t>(kPageTable + page / kPageSize * 8, entry);
   }
   const uint64_t descriptors[] = {0,
                                   0,
-                                  0x00af9b000000ffff,    // kernel code, 64-bit
-                                  0x00cf93000000ffff,    // kernel data
-                                  0x00cffb000000ffff,    // user code, 32-bit
-                                  0x00cff3000000ffff,    // user data
-                                  0x00affb000000ffff,    // user code, 64-bit
+                                  LongModeCodeDescriptor(0),
+                                  DataDescriptor(0),
+                                  FlatDescriptor(kSegmentCode, 3, 0xc),  // for SYSRET to 32-bit code
+                                  DataDescriptor(3),
+                                  LongModeCodeDescriptor(3),
                                   0x00008b0000000067 | kTss << 16,
                                   0};
   memory_.Write(kGdt, {reinterpret_cast<const uint8_t*>(descriptors), sizeof descriptors});

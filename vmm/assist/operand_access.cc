@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "vmm/paging.h"
 #include "vmm/segments.h"
 
 namespace cube::vmm {
@@ -79,6 +80,28 @@ bool OperandAccess::WriteBytes(uint64_t address, std::span<const uint8_t> bytes)
   return guest_.Write(address, bytes, &fault) || RaisePageFault(fault);
 }
 
+bool OperandAccess::CheckWrite(uint64_t address, size_t size) {
+  PageFault fault = {};
+  return guest_.CheckWrite(address, size, &fault) || RaisePageFault(fault);
+}
+
+bool OperandAccess::CheckRead(uint64_t address) {
+  PageFault fault = {};
+  return guest_.Translate(address, false, &fault) || RaisePageFault(fault);
+}
+
+std::optional<std::span<uint8_t>> OperandAccess::Exchangeable(uint64_t address, size_t size) {
+  PageFault fault = {};
+  auto physical = guest_.Translate(address, true, &fault);
+  auto slice = physical ? memory_.Slice(*physical, size) : std::nullopt;
+  if (!physical) {
+    RaisePageFault(fault);
+  } else if (!slice) {
+    RaisePageFault({address, kFaultPresent | kFaultWrite | kFaultReserved});
+  }
+  return slice;
+}
+
 void OperandAccess::SetArithmeticFlags(uint64_t flags) const {
   regs_->rflags = (regs_->rflags & ~kFlagsArithmetic) | flags;
 }
@@ -88,10 +111,13 @@ bool OperandAccess::Raise(uint8_t vector, std::optional<uint32_t> error_code) {
   return false;
 }
 
+bool OperandAccess::RaiseSoftware(uint8_t vector) {
+  exception_ = Exception{vector, std::nullopt, std::nullopt, instruction_.length};
+  return false;
+}
+
 bool OperandAccess::RaisePageFault(const PageFault& fault) {
-  int64_t top = static_cast<int64_t>(fault.address) >> 47;
-  // An address that is not canonical raises #GP(0), not #PF (SDM volume 1, 3.3.7.1).
-  if (top != 0 && top != -1) return Raise(kVectorGeneralProtection, 0);
+  if (!IsCanonical(fault.address)) return Raise(kVectorGeneralProtection, 0);
   exception_ = Exception{kVectorPageFault, fault.error_code, fault.address};
   return false;
 }

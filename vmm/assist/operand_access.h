@@ -18,7 +18,8 @@ class OperandAccess {
  public:
   OperandAccess(const GuestMemory& memory, const Instruction& instruction, kvm_regs* regs,
                 kvm_sregs* sregs)
-      : instruction_(instruction),
+      : memory_(memory),
+        instruction_(instruction),
         regs_(regs),
         sregs_(sregs),
         guest_(memory, *sregs, regs->rflags) {}
@@ -33,10 +34,17 @@ class OperandAccess {
   bool Write(const Operand& operand, uint64_t value);
   bool ReadBytes(uint64_t address, std::span<uint8_t> out);
   bool WriteBytes(uint64_t address, std::span<const uint8_t> bytes);
+  // Raise what a write of `size` bytes would raise, or a read of one, without doing it.
+  bool CheckWrite(uint64_t address, size_t size);
+  bool CheckRead(uint64_t address);
+  // The host's view of `size` bytes within a page that the instruction reads and writes.
+  std::optional<std::span<uint8_t>> Exchangeable(uint64_t address, size_t size);
 
   // Sets the arithmetic flags to `flags` and clears the others of them.
   void SetArithmeticFlags(uint64_t flags) const;
   bool Raise(uint8_t vector, std::optional<uint32_t> error_code);
+  // INT3 and INT n.
+  bool RaiseSoftware(uint8_t vector);
 
   kvm_regs& regs() const { return *regs_; }
   kvm_sregs& sregs() const { return *sregs_; }
@@ -46,6 +54,7 @@ class OperandAccess {
  private:
   bool RaisePageFault(const PageFault& fault);
 
+  const GuestMemory& memory_;
   const Instruction& instruction_;
   kvm_regs* regs_;
   kvm_sregs* sregs_;

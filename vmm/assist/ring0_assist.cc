@@ -1,6 +1,13 @@
 #include "vmm/assist/ring0_assist.h"
 
+#include "vmm/segments.h"
+
 namespace cube::vmm {
+
+Status Ring0Assist::PrepareVm(const KvmVm& vm) {
+  const uint32_t msrs[] = {kMsrStar, kMsrLstar, kMsrSyscallMask, kMsrTscDeadline};
+  return vm.FilterMsrs(msrs);
+}
 
 Result<Ring0Assist::Outcome> Ring0Assist::HandleExit(KvmVcpu* vcpu) {
   kvm_run* run = vcpu->run();
@@ -10,6 +17,9 @@ Result<Ring0Assist::Outcome> Ring0Assist::HandleExit(KvmVcpu* vcpu) {
       CUBE_ASSIGN(InstructionAssist::Outcome outcome, instructions_.CarryOut(vcpu));
       switch (outcome) {
         case InstructionAssist::Outcome::kDone:
+          // That may have been the instruction to step over.
+          CUBE_TRY(syscalls_.OnStepped(vcpu));
+          return Outcome::kHandled;
         case InstructionAssist::Outcome::kInvalid:
           return Outcome::kHandled;
         case InstructionAssist::Outcome::kTripleFault:
@@ -23,19 +33,47 @@ Result<Ring0Assist::Outcome> Ring0Assist::HandleExit(KvmVcpu* vcpu) {
       CUBE_ASSIGN(bool stepped, syscalls_.OnStepped(vcpu));
       if (stepped) return Outcome::kHandled;
       CUBE_ASSIGN(bool handled, syscalls_.OnDebug(vcpu));
+      if (booted_ != nullptr && syscalls_.repaired() != 0) {
+        booted_->store(true, std::memory_order_relaxed);
+      }
       return handled ? Outcome::kHandled : Outcome::kNotHandled;
     }
     case KVM_EXIT_X86_WRMSR:
       ++msr_exits_;
-      CUBE_TRY(syscalls_.OnWriteMsr(vcpu));
+      CUBE_TRY(OnWriteMsr(vcpu));
       return Outcome::kHandled;
     case KVM_EXIT_X86_RDMSR:
       ++msr_exits_;
-      CUBE_TRY(syscalls_.OnReadMsr(vcpu));
+      CUBE_TRY(OnReadMsr(vcpu));
       return Outcome::kHandled;
     default:
       return Outcome::kNotHandled;
   }
+}
+
+Status Ring0Assist::OnWriteMsr(KvmVcpu* vcpu) {
+  auto& msr = vcpu->run()->msr;
+  kvm_msr_entry entry = {};
+  entry.index = msr.index;
+  entry.data = msr.data;
+  if (entry.index == kMsrTscDeadline) {
+    CUBE_ASSIGN(entry.data, ticks_.Deadline(vcpu, entry.data));
+  }
+  if (!vcpu->SetMsrs({&entry, 1}).ok()) {
+    msr.error = 1;  // KVM raises #GP
+    return OkStatus();
+  }
+  msr.error = 0;
+  return syscalls_.OnMsrWritten(vcpu, entry.index, entry.data);
+}
+
+Status Ring0Assist::OnReadMsr(KvmVcpu* vcpu) {
+  auto& msr = vcpu->run()->msr;
+  const uint32_t index = msr.index;
+  auto values = vcpu->GetMsrs({&index, 1});
+  msr.error = values.ok() ? 0 : 1;
+  if (values.ok()) msr.data = values.value()[0].data;
+  return OkStatus();
 }
 
 std::map<std::string, uint64_t> Ring0Assist::Counts() const {

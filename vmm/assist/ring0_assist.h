@@ -1,12 +1,14 @@
 #ifndef CUBE_VMM_ASSIST_RING0_ASSIST_H_
 #define CUBE_VMM_ASSIST_RING0_ASSIST_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <span>
 #include <string>
 
 #include "base/result.h"
+#include "vmm/assist/boot_ticks.h"
 #include "vmm/assist/instruction_assist.h"
 #include "vmm/assist/syscall_repair.h"
 #include "vmm/guest_memory.h"
@@ -19,11 +21,18 @@ namespace cube::vmm {
 // used by the vCPU's thread for the exits that only such a KVM makes. A VM on VT-x or SVM has none.
 class Ring0Assist {
  public:
-  Ring0Assist(const GuestMemory& memory, std::span<const kvm_cpuid_entry2> cpuid)
-      : instructions_(memory, XsaveLayout::FromCpuid(cpuid)), syscalls_(memory) {}
+  // `booted` is the VM's, false until a vCPU makes the first system call (boot_ticks.h); null for a
+  // guest that does not boot.
+  Ring0Assist(const GuestMemory& memory, std::span<const kvm_cpuid_entry2> cpuid,
+              std::atomic<bool>* booted)
+      : instructions_(memory, XsaveLayout::FromCpuid(cpuid)),
+        syscalls_(memory),
+        ticks_(booted),
+        booted_(booted) {}
 
-  // Once per VM, before its vCPUs are made.
-  static Status PrepareVm(const KvmVm& vm) { return SyscallRepair::FilterMsrs(vm); }
+  // Makes accesses to the MSRs of SYSCALL and of the timer exit. Once per VM, before its vCPUs are
+  // made.
+  static Status PrepareVm(const KvmVm& vm);
 
   enum class Outcome {
     kHandled,      // run on
@@ -39,11 +48,16 @@ class Ring0Assist {
   // Words appended to the kernel's command line on such hosts: features whose instructions KVM's
   // emulator lacks or is slow at, hidden where CPUID cannot (docs/host.md gives each its reason).
   static constexpr const char* kKernelArguments =
-      "clearcpuid=308,295,297,580,141,151 nopcid noinvpcid rodata=off";
+      "clearcpuid=308,295,297,580,141,151,145,298 rodata=off";
 
  private:
+  Status OnWriteMsr(KvmVcpu* vcpu);
+  Status OnReadMsr(KvmVcpu* vcpu);
+
   InstructionAssist instructions_;
   SyscallRepair syscalls_;
+  BootTicks ticks_;
+  std::atomic<bool>* booted_;
   uint64_t msr_exits_ = 0;
 };
 

@@ -23,43 +23,20 @@ constexpr uint64_t kNeverAfterSyscall = kFlagResume | kFlagVirtual8086;
 
 }  // namespace
 
-Status SyscallRepair::FilterMsrs(const KvmVm& vm) {
-  const uint32_t msrs[] = {kMsrStar, kMsrLstar, kMsrSyscallMask};
-  return vm.FilterMsrs(kMsrStar & ~0xfu, msrs);
-}
-
-Status SyscallRepair::OnWriteMsr(KvmVcpu* vcpu) {
-  auto& msr = vcpu->run()->msr;
-  kvm_msr_entry entry = {};
-  entry.index = msr.index;
-  entry.data = msr.data;
-  if (!vcpu->SetMsrs({&entry, 1}).ok()) {
-    msr.error = 1;  // KVM raises #GP
-    return OkStatus();
-  }
-  msr.error = 0;
-  switch (entry.index) {
+Status SyscallRepair::OnMsrWritten(KvmVcpu* vcpu, uint32_t index, uint64_t value) {
+  switch (index) {
     case kMsrStar:
-      star_ = entry.data;
+      star_ = value;
       break;
     case kMsrSyscallMask:
-      flag_mask_ = entry.data;
+      flag_mask_ = value;
       break;
     case kMsrLstar:
-      lstar_ = entry.data;
+      lstar_ = value;
       return Arm(vcpu);
     default:
       break;
   }
-  return OkStatus();
-}
-
-Status SyscallRepair::OnReadMsr(KvmVcpu* vcpu) {
-  auto& msr = vcpu->run()->msr;
-  const uint32_t index = msr.index;
-  auto values = vcpu->GetMsrs({&index, 1});
-  msr.error = values.ok() ? 0 : 1;
-  if (values.ok()) msr.data = values.value()[0].data;
   return OkStatus();
 }
 

@@ -6,7 +6,6 @@
 #include "base/result.h"
 #include "vmm/guest_memory.h"
 #include "vmm/kvm/kvm_vcpu.h"
-#include "vmm/kvm/kvm_vm.h"
 
 namespace cube::vmm {
 
@@ -20,13 +19,9 @@ class SyscallRepair {
  public:
   explicit SyscallRepair(const GuestMemory& memory) : memory_(memory) {}
 
-  // Makes the VM's accesses to STAR, LSTAR and FMASK exit. Once per VM, before its vCPUs are made.
-  static Status FilterMsrs(const KvmVm& vm);
-
-  // KVM_EXIT_X86_WRMSR and KVM_EXIT_X86_RDMSR: the access is carried out and remembered. A write
-  // of LSTAR arms the breakpoint.
-  Status OnWriteMsr(KvmVcpu* vcpu);
-  Status OnReadMsr(KvmVcpu* vcpu);
+  // The guest has written STAR, LSTAR or FMASK: the value is remembered. A write of LSTAR arms the
+  // breakpoint.
+  Status OnMsrWritten(KvmVcpu* vcpu, uint32_t index, uint64_t value);
 
   // KVM_EXIT_DEBUG at the #PF handler: repairs a SYSCALL, or carries out the handler's first
   // instruction for a fault that is real. False if the exit is not this class's.

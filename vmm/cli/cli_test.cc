@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <pty.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include "base/unique_fd.h"
 #include "vmm/cli/console_log.h"
 #include "vmm/cli/output_sink.h"
+#include "vmm/cli/terminal.h"
 
 namespace cube::vmm {
 namespace {
@@ -87,6 +89,67 @@ TEST(OutputSink, SocketsAndFiles) {
   OutputSink file(null.get());
   EXPECT_FALSE(file.may_block());
   EXPECT_EQ(file.Write(block), block.size());
+}
+
+struct Typing {
+  const char* name;
+  std::vector<std::string> reads;  // what each read of the terminal gave
+  std::string passed;
+  bool left;
+};
+
+TEST(ConsoleEscape, PassesAllButTheEscape) {
+  const Typing cases[] = {
+      {"plain text", {"echo x\r"}, "echo x\r", false},
+      {"leave", {"\1x"}, "", true},
+      {"leave with shift held", {"\1X"}, "", true},
+      {"leave after text, before more", {"ls\1xrm"}, "ls", true},
+      {"one Ctrl-A", {"\1\1"}, "\1", false},
+      {"a Ctrl-A that was sent escapes nothing", {"\1\1x"}, "\1x", false},
+      {"two of them", {"\1\1\1\1"}, "\1\1", false},
+      {"sent, then leave", {"\1\1\1x"}, "\1", true},
+      {"any other key gets both", {"\1a\1\r"}, "\1a\1\r", false},
+      {"split over reads", {"ab\1", "x"}, "ab", true},
+      {"Ctrl-A split over reads", {"\1", "\1", "x"}, "\1x", false},
+      {"other key split over reads", {"\1", "a", "x"}, "\1ax", false},
+      {"an empty read changes nothing", {"\1", "", "x"}, "", true},
+      {"a Ctrl-A waits for its second key", {"a\1"}, "a", false},
+  };
+  for (const Typing& typing : cases) {
+    SCOPED_TRACE(typing.name);
+    ConsoleEscape escape;
+    std::string passed;
+    bool left = false;
+    for (const std::string& read : typing.reads) {
+      passed += escape.Filter({reinterpret_cast<const uint8_t*>(read.data()), read.size()}, &left);
+    }
+    EXPECT_EQ(passed, typing.passed);
+    EXPECT_EQ(left, typing.left);
+  }
+}
+
+TEST(RawTerminal, GivesTheTerminalBackAsItWas) {
+  int master_fd = -1, slave_fd = -1;
+  ASSERT_EQ(openpty(&master_fd, &slave_fd, nullptr, nullptr, nullptr), 0);
+  UniqueFd master(master_fd), slave(slave_fd);
+  termios before = {}, during = {}, after = {};
+  ASSERT_EQ(tcgetattr(slave.get(), &before), 0);
+  {
+    RawTerminal moved_from = RawTerminal::Enter(slave.get()).value();
+    RawTerminal raw = std::move(moved_from);
+    ASSERT_EQ(tcgetattr(slave.get(), &during), 0);
+    EXPECT_EQ(during.c_lflag & (ICANON | ECHO | ISIG), 0u);
+  }
+  ASSERT_EQ(tcgetattr(slave.get(), &after), 0);
+  EXPECT_EQ(after.c_iflag, before.c_iflag);
+  EXPECT_EQ(after.c_oflag, before.c_oflag);
+  EXPECT_EQ(after.c_cflag, before.c_cflag);
+  EXPECT_EQ(after.c_lflag, before.c_lflag);
+}
+
+TEST(RawTerminal, WhatIsNoTerminalIsRefused) {
+  UniqueFd null = OpenFile("/dev/null", O_RDWR).value();
+  EXPECT_FALSE(RawTerminal::Enter(null.get()).ok());
 }
 
 }  // namespace

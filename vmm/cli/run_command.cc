@@ -15,6 +15,7 @@
 
 #include "base/byte_io.h"
 #include "base/json_writer.h"
+#include "base/program_pages.h"
 #include "vmm/assist/host_probe.h"
 #include "vmm/cli/console_log.h"
 #include "vmm/cli/guest_session.h"
@@ -100,6 +101,7 @@ class Run {
   int status_ = kStatusVmmError;
   int exit_status_ = 0;
   std::string reason_;
+  std::string dump_;  // for the one who looks into it; the reason stays one line
   bool emulated_ring0_ = false;
 
   std::mutex post_mutex_;
@@ -211,7 +213,11 @@ Status Run::WatchMachine() {
             return stream == abi::RingId::kStdout ? stdout_.closed() : stderr_.closed();
           },
           [this] { machine_->WakeAgent(); },
-          [this](uint32_t) { time_.started = Now(); },
+          [this](uint32_t) {
+            time_.started = Now();
+            // The probe, the loader, and for the most part the decoder have done their work.
+            ReleaseProgramPages();
+          },
           [this](uint32_t error, const std::string& text) {
             Finish(error == ENOENT ? kStatusNotFound : kStatusCannotRun, text);
           }});
@@ -246,7 +252,9 @@ Result<int> Run::Execute() {
   machine_->Stop();
   if (!options_.profile.empty()) CUBE_TRY(WriteProfile(profiler));
   if (interactive_ || !options_.console.empty()) ForwardConsole();
+  // What follows is for a terminal that starts its lines at the left again.
   terminal_.reset();
+  fputs(dump_.c_str(), stderr);
   if (options_.json) {
     ReportJson();
   } else if (!reason_.empty()) {
@@ -319,10 +327,7 @@ void Run::OnStop(const StopReason& reason) {
     std::string last = console_.LastLine();
     if (!last.empty()) text += ", its console's last line: " + last;
   }
-  if (!reason.detail.empty() && panic.empty()) {
-    // The dump is for the one who looks into it; the reason stays one line.
-    fprintf(stderr, "%s", reason.detail.c_str());
-  }
+  if (panic.empty()) dump_ = reason.detail;
   Finish(kStatusVmmError, text);
 }
 
@@ -445,8 +450,8 @@ void Run::ReportJson() {
 }  // namespace
 
 int RunCommand(const RunOptions& options, uint64_t start) {
-  Run run(options, start);
-  auto status = run.Execute();
+  // The Run is gone, and a terminal as it was, before an error is written.
+  auto status = Run(options, start).Execute();
   if (status.ok()) return *status;
   fprintf(stderr, "cube-vmm: %s\n", status.error().message().c_str());
   return kStatusVmmError;

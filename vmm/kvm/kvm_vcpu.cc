@@ -167,6 +167,11 @@ CUBE_KVM_SET(MpState, kvm_mp_state, KVM_SET_MP_STATE)
 #undef CUBE_KVM_GET
 #undef CUBE_KVM_SET
 
+uint64_t KvmVcpu::TscKhz() const {
+  int khz = ioctl(fd_.get(), KVM_GET_TSC_KHZ, 0);
+  return khz < 0 ? 0 : static_cast<uint64_t>(khz);
+}
+
 uint64_t KvmVcpu::Statistic(const char* name) const {
   UniqueFd stats(ioctl(fd_.get(), KVM_GET_STATS_FD, 0));
   kvm_stats_header header = {};
@@ -175,12 +180,12 @@ uint64_t KvmVcpu::Statistic(const char* name) const {
   size_t stride = sizeof(kvm_stats_desc) + header.name_size;
   std::vector<char> buffer(stride);
   for (uint32_t i = 0; i < header.num_desc; ++i) {
-    off_t at = static_cast<off_t>(header.desc_offset + i * stride);
+    off_t at = off_t{header.desc_offset} + static_cast<off_t>(i * stride);
     if (pread(stats.get(), buffer.data(), stride, at) != static_cast<ssize_t>(stride)) return 0;
     const auto* desc = reinterpret_cast<const kvm_stats_desc*>(buffer.data());
     if (strncmp(desc->name, name, header.name_size) != 0) continue;
     uint64_t value = 0;
-    off_t data = static_cast<off_t>(header.data_offset + desc->offset);
+    off_t data = off_t{header.data_offset} + desc->offset;
     return pread(stats.get(), &value, sizeof value, data) == sizeof value ? value : 0;
   }
   return 0;

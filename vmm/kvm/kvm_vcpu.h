@@ -58,6 +58,8 @@ class KvmVcpu {
   Status SetLapic(const kvm_lapic_state& state);                        // 4.58
   Result<kvm_mp_state> GetMpState();                                    // 4.38
   Status SetMpState(const kvm_mp_state& state);                         // 4.39
+  // 4.56 KVM_GET_TSC_KHZ; 0 if KVM does not know.
+  uint64_t TscKhz() const;
   // One counter of KVM_GET_STATS_FD (4.133) by name; 0 if KVM does not keep it.
   uint64_t Statistic(const char* name) const;
 

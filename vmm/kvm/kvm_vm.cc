@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <cerrno>
+#include <iterator>
 
 #include "vmm/memory_map.h"
 
@@ -56,26 +57,23 @@ Status KvmVm::AssignIrqfd(int eventfd, uint32_t gsi) const {
   return OkStatus();
 }
 
-Status KvmVm::FilterMsrs(uint32_t base, std::span<const uint32_t> exiting) const {
+Status KvmVm::FilterMsrs(std::span<const uint32_t> exiting) const {
   kvm_enable_cap cap = {};
   cap.cap = KVM_CAP_X86_USER_SPACE_MSR;
   cap.args[0] = KVM_MSR_EXIT_REASON_FILTER;
   if (ioctl(fd_.get(), KVM_ENABLE_CAP, &cap) < 0) return ErrnoError("KVM_CAP_X86_USER_SPACE_MSR");
-  constexpr uint32_t kCount = 64;
-  uint8_t allowed[kCount / 8];
-  for (uint8_t& byte : allowed) byte = 0xff;
-  for (uint32_t msr : exiting) {
-    if (msr < base || msr - base >= kCount) {
-      return Errorf("MSR %#x is not one of the %u from %#x", msr, kCount, base);
-    }
-    allowed[(msr - base) / 8] &= static_cast<uint8_t>(~(1u << ((msr - base) % 8)));
-  }
   kvm_msr_filter filter = {};
   filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
-  filter.ranges[0].flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE;
-  filter.ranges[0].base = base;
-  filter.ranges[0].nmsrs = kCount;
-  filter.ranges[0].bitmap = allowed;
+  if (exiting.size() > std::size(filter.ranges)) {
+    return Errorf("%zu MSRs are more than a filter takes", exiting.size());
+  }
+  uint8_t denied = 0;  // the one bit of each range
+  for (size_t i = 0; i < exiting.size(); ++i) {
+    filter.ranges[i].flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE;
+    filter.ranges[i].base = exiting[i];
+    filter.ranges[i].nmsrs = 1;
+    filter.ranges[i].bitmap = &denied;
+  }
   if (ioctl(fd_.get(), KVM_X86_SET_MSR_FILTER, &filter) < 0) {
     return ErrnoError("KVM_X86_SET_MSR_FILTER");
   }

@@ -30,9 +30,8 @@ class KvmVm {
   // KVM_IRQFD (4.75): a count on `eventfd` raises an edge on `gsi`.
   Status AssignIrqfd(int eventfd, uint32_t gsi) const;
   // KVM_CAP_X86_USER_SPACE_MSR and KVM_X86_SET_MSR_FILTER (4.97): reads and writes of the MSRs in
-  // `exiting` leave to user space; all others stay in the kernel. Each must be one of the 64 from
-  // `base`.
-  Status FilterMsrs(uint32_t base, std::span<const uint32_t> exiting) const;
+  // `exiting` leave to user space; all others stay in the kernel. At most KVM_MSR_FILTER_MAX_RANGES of them.
+  Status FilterMsrs(std::span<const uint32_t> exiting) const;
   // KVM_CREATE_VCPU (4.7).
   Result<KvmVcpu> CreateVcpu(uint32_t id) const;
 

@@ -44,14 +44,14 @@ std::string ErrorOf(const BootParamsConfig& config, const LoadedKernel& kernel =
 TEST(BootParams, SmallGuestHasTwoAreasOfRam) {
   boot_params params = Written({.rng_seed = kSeed}, {}, Memory());
   EXPECT_THAT(E820(params),
-              ElementsAre(Area(0, 0x9fc00, 1), Area(0x9fc00, 0x400, 2),
+              ElementsAre(Area(0x1000, 0x9ec00, 1), Area(0x9fc00, 0x400, 2),
                           Area(kMiB, 63 * kMiB, 1)));
 }
 
 TEST(BootParams, LargeGuestHasRamAboveTheHoleAndNoMailbox) {
   boot_params params = Written({.rng_seed = kSeed}, {}, Memory(6 * kGiB));
   EXPECT_THAT(E820(params),
-              ElementsAre(Area(0, 0x9fc00, 1), Area(0x9fc00, 0x400, 2),
+              ElementsAre(Area(0x1000, 0x9ec00, 1), Area(0x9fc00, 0x400, 2),
                           Area(kMiB, kHoleStart - kMiB, 1),
                           Area(kHoleEnd, 6 * kGiB - kHoleStart, 1)));
 }

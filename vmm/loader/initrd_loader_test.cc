@@ -36,12 +36,12 @@ class InitrdLoader : public ::testing::Test {
   GuestMemory memory_ = GuestMemory::Create(32 * kMiB).value();
 };
 
-TEST_F(InitrdLoader, LiesAtTheTopOfASmallGuest) {
+TEST_F(InitrdLoader, LiesBelowTheLastLargePageOfASmallGuest) {
   Image content(10000);
   for (size_t i = 0; i < content.size(); ++i) content[i] = static_cast<uint8_t>(i * 13);
   Result<Initrd> initrd = LoadInitrd(WriteTempFile("initrd", content), memory_, kKernel);
   ASSERT_TRUE(initrd.ok()) << initrd.error().message();
-  EXPECT_EQ(initrd->address, 32 * kMiB - 3 * kPageSize);
+  EXPECT_EQ(initrd->address, 30 * kMiB - 3 * kPageSize);
   EXPECT_EQ(initrd->size, content.size());
   std::span<uint8_t> loaded = *memory_.Slice(initrd->address, initrd->size);
   EXPECT_TRUE(std::equal(content.begin(), content.end(), loaded.begin()));
@@ -51,7 +51,7 @@ TEST_F(InitrdLoader, StaysBelowTheAddressLimitOfALargeGuest) {
   GuestMemory large = GuestMemory::Create(5 * kGiB).value();
   Result<Initrd> initrd = LoadInitrd(WriteTempFile("initrd", Image(4097, 1)), large, kKernel);
   ASSERT_TRUE(initrd.ok()) << initrd.error().message();
-  EXPECT_EQ(initrd->address, 0x37ffe000u);
+  EXPECT_EQ(initrd->address, 0x37dfe000u);
 }
 
 TEST_F(InitrdLoader, MayFillWhatIsLeftAboveTheKernelButNoMore) {

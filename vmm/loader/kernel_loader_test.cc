@@ -10,7 +10,6 @@
 namespace cube::vmm {
 namespace {
 
-using ::testing::HasSubstr;
 using ::testing::StartsWith;
 using testing::Image;
 using testing::MakeBzImage;
