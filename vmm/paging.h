@@ -12,6 +12,8 @@ inline constexpr uint64_t kEntryUser = 1 << 2;
 inline constexpr uint64_t kEntryAccessed = 1 << 5;
 inline constexpr uint64_t kEntryDirty = 1 << 6;
 inline constexpr uint64_t kEntryLarge = 1 << 7;  // maps a page of 2 MiB or 1 GiB: no table below
+inline constexpr uint64_t kEntryGlobal = 1 << 8;
+inline constexpr uint64_t kEntryNoExecute = uint64_t{1} << 63;
 inline constexpr uint64_t kEntryAddress = 0x000ffffffffff000;
 
 inline constexpr uint64_t kEntriesPerTable = 512;

@@ -25,6 +25,7 @@ constexpr uint8_t kGatePresent = 0x80;
 constexpr uint8_t kGateTypeMask = 0x1f;
 constexpr uint8_t kInterruptGate = 0x0e;
 constexpr uint8_t kTrapGate = 0x0f;
+constexpr uint64_t kTssRsp0 = 0x04;
 constexpr uint64_t kTssIst1 = 0x24;
 
 bool IsContributory(const Exception& exception) {
@@ -75,8 +76,10 @@ std::optional<Exception> Deliver(const GuestMemory& memory, const Exception& exc
     return Exception{kVectorSegmentNotPresent, gate_error, std::nullopt};
   }
   uint64_t stack = regs->rsp;
-  if ((gate.ist & 7) != 0) {
-    uint64_t slot = sregs->tr.base + kTssIst1 + 8 * ((gate.ist & 7) - 1u);
+  bool from_user = sregs->cs.dpl == 3;
+  if ((gate.ist & 7) != 0 || from_user) {
+    uint64_t slot = sregs->tr.base +
+                    ((gate.ist & 7) != 0 ? kTssIst1 + 8 * ((gate.ist & 7) - 1u) : kTssRsp0);
     if (!guest.Read(slot, {reinterpret_cast<uint8_t*>(&stack), sizeof stack}, &fault)) {
       return FromPageFault(fault, kVectorInvalidTss);
     }
@@ -99,6 +102,10 @@ std::optional<Exception> Deliver(const GuestMemory& memory, const Exception& exc
   regs->rflags &= ~(kFlagTrap | kFlagNestedTask | kFlagResume | kFlagVirtual8086);
   if (type == kInterruptGate) regs->rflags &= ~kFlagInterrupt;
   sregs->cs = LongModeCode(static_cast<uint16_t>(gate.selector & ~3), 0);
+  // A change of privilege loads SS with the null selector (6.14.2).
+  if (from_user) {
+    sregs->ss = LongModeData(0, 0);
+  }
   return std::nullopt;
 }
 

@@ -18,7 +18,7 @@ struct Exception {
   uint8_t software_length = 0;
 };
 
-// Delivers an exception that ring 0 raised to ring 0, in 64-bit mode, through the guest's IDT as
+// Delivers an exception or interrupt to ring 0, in 64-bit mode, from the privilege level of `sregs`, through the guest's IDT as
 // the processor would (Intel SDM volume 3, 6.14): gate, IST, aligned stack, frame, flags. `regs`
 // holds the RIP of the instruction that raised it. What delivery itself raises, for want of a gate
 // or a stack, is delivered in its place, or as a double fault (6.15, interrupt 8). False if that

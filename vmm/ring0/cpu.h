@@ -110,6 +110,9 @@ struct Cpu {
   const Bus* ports = nullptr;
   SoftMmu* mmu = nullptr;
   CodeCache* code = nullptr;
+  // The block of an instruction that is not kept in the code cache: two operations. Set by Cpu's
+  // owner.
+  Op* single = nullptr;
   TlbEntry tlb[2 * kTlbHalf];
   JumpEntry jumps[kJumpEntries];
 

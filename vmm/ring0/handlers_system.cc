@@ -1,6 +1,10 @@
 #include <x86intrin.h>
 
+#include <span>
+#include <utility>
+
 #include "vmm/bus.h"
+#include "vmm/paging.h"
 #include "vmm/ring0/handler_support.h"
 #include "vmm/ring0/handlers.h"
 #include "vmm/segments.h"
@@ -10,11 +14,6 @@ namespace {
 
 constexpr uint32_t kMsrFsBase = 0xc0000100;
 constexpr uint32_t kMsrGsBase = 0xc0000101;
-
-bool IsCanonical(uint64_t address) {
-  int64_t top = static_cast<int64_t>(address) >> 47;
-  return top == 0 || top == -1;
-}
 
 const Op* HandOff(Cpu& cpu, const Op* op) { return StopAt(cpu, op, Stop::kHandOff); }
 const Op* Assist(Cpu& cpu, const Op* op) { return StopAt(cpu, op, Stop::kAssist); }

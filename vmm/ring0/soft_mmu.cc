@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "vmm/assist/guest_virtual.h"
+#include "vmm/paging.h"
 #include "vmm/segments.h"
 
 namespace cube::vmm::ring0 {
@@ -10,11 +11,6 @@ namespace {
 
 constexpr uint32_t kFaultFetch = 16;
 constexpr uint64_t kOffsetMask = kPageSize - 1;
-
-bool IsCanonical(uint64_t address) {
-  int64_t top = static_cast<int64_t>(address) >> 47;
-  return top == 0 || top == -1;
-}
 
 uint64_t Bits(int from, int below) {
   return from >= below ? 0 : (~0ull >> (64 - (below - from))) << from;

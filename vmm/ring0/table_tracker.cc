@@ -1,5 +1,7 @@
 #include "vmm/ring0/table_tracker.h"
 
+#include "vmm/paging.h"
+
 namespace cube::vmm::ring0 {
 namespace {
 

@@ -11,17 +11,6 @@
 
 namespace cube::vmm::ring0 {
 
-// Bits of a page-table entry (Intel SDM volume 3, table 4-20).
-inline constexpr uint64_t kEntryPresent = 1 << 0;
-inline constexpr uint64_t kEntryWritable = 1 << 1;
-inline constexpr uint64_t kEntryUser = 1 << 2;
-inline constexpr uint64_t kEntryAccessed = 1 << 5;
-inline constexpr uint64_t kEntryDirty = 1 << 6;
-inline constexpr uint64_t kEntryLarge = 1 << 7;
-inline constexpr uint64_t kEntryGlobal = 1 << 8;
-inline constexpr uint64_t kEntryNoExecute = 1ull << 63;
-inline constexpr uint64_t kEntryAddress = 0x000ffffffffff000;
-
 // Knows which guest pages are page tables of user space, and which of their entries KVM's shadow
 // may hold in an old form.
 //
