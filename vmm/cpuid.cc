@@ -112,4 +112,11 @@ std::vector<kvm_cpuid_entry2> ShapeCpuid(std::span<const kvm_cpuid_entry2> suppo
   return entries;
 }
 
+uint8_t PhysicalAddressBits(std::span<const kvm_cpuid_entry2> entries) {
+  for (const kvm_cpuid_entry2& entry : entries) {
+    if (entry.function == 0x80000008) return static_cast<uint8_t>(entry.eax);
+  }
+  return 36;  // what a processor without the leaf has (SDM volume 3, 4.1.4)
+}
+
 }  // namespace cube::vmm

@@ -25,6 +25,9 @@ struct CpuidOptions {
 std::vector<kvm_cpuid_entry2> ShapeCpuid(std::span<const kvm_cpuid_entry2> supported,
                                          const CpuidOptions& options);
 
+// The width of physical addresses (leaf 0x80000008).
+uint8_t PhysicalAddressBits(std::span<const kvm_cpuid_entry2> entries);
+
 }  // namespace cube::vmm
 
 #endif  // CUBE_VMM_CPUID_H_

@@ -15,6 +15,9 @@
 namespace cube::vmm {
 namespace {
 
+// Beyond those of memory.
+constexpr uint32_t kReplaySlot = 100;
+
 constexpr uint64_t kSerialPort = 0x3f8;
 constexpr uint32_t kSerialGsi = 4;
 
@@ -80,7 +83,7 @@ Status Machine::LoadGuest(const MachineConfig& config) {
   }
   command_line_ = kKernelArguments;
   if (config.memory > kHoleStart) command_line_ += kHighMemoryArguments;
-  if (config.emulated_ring0) command_line_ += std::string(" ") + Ring0Assist::kKernelArguments;
+  if (config.ring0 != Ring0Mode::kNative) command_line_ += std::string(" ") + Ring0Assist::kKernelArguments;
   if (!config.append.empty()) command_line_ += " " + config.append;
   std::array<uint8_t, kRngSeedSize> seed;
   if (getrandom(seed.data(), seed.size(), 0) != static_cast<ssize_t>(seed.size())) {
@@ -93,7 +96,10 @@ Status Machine::LoadGuest(const MachineConfig& config) {
 }
 
 Status Machine::AddVcpus(const Kvm& kvm, const MachineConfig& config) {
-  if (config.emulated_ring0) CUBE_TRY(Ring0Assist::PrepareVm(vm_));
+  if (config.ring0 == Ring0Mode::kEmulator) CUBE_TRY(Ring0Assist::PrepareVm(vm_));
+  if (config.ring0 == Ring0Mode::kEngine) {
+    CUBE_ASSIGN(ring0_, ring0::Ring0Shared::Create(vm_, memory_, &ports_, &mmio_, kReplaySlot));
+  }
   CUBE_ASSIGN(std::vector<kvm_cpuid_entry2> supported, kvm.SupportedCpuid());
   for (uint32_t id = 0; id < config.cpus; ++id) {
     CUBE_ASSIGN(KvmVcpu vcpu, vm_.CreateVcpu(id));
@@ -102,19 +108,25 @@ Status Machine::AddVcpus(const Kvm& kvm, const MachineConfig& config) {
         {.vcpu_id = id,
          .vcpu_count = config.cpus,
          .tsc_deadline_timer = kvm.CheckExtension(KVM_CAP_TSC_DEADLINE_TIMER) != 0,
-         .hide_hypercalls = config.emulated_ring0});
+         .hide_hypercalls = config.ring0 != Ring0Mode::kNative});
     CUBE_TRY(vcpu.SetCpuid(cpuid));
     // Fast string operations on, and all memory write-back by default: what firmware would leave.
     const kvm_msr_entry msrs[] = {{kMsrMiscEnable, 0, 1}, {kMsrMtrrDefaultType, 0, 0x806}};
     CUBE_TRY(vcpu.SetMsrs(msrs));
     // The others wait for INIT and SIPI, as KVM makes them.
     if (id == 0) CUBE_TRY(SetBootRegisters(&vcpu));
-    auto assist =
-        config.emulated_ring0 ? std::make_unique<Ring0Assist>(memory_, cpuid, &booted_) : nullptr;
+    Vcpu::Ring0 ring0;
+    if (config.ring0 == Ring0Mode::kEmulator) {
+      ring0.assist = std::make_unique<Ring0Assist>(memory_, cpuid, &booted_);
+    } else if (config.ring0 == Ring0Mode::kEngine) {
+      ring0.engine =
+          std::make_unique<ring0::Ring0Engine>(ring0_.get(), XsaveLayout::FromCpuid(cpuid));
+    }
     vcpus_.push_back(std::make_unique<Vcpu>(
-        std::move(vcpu), std::move(assist),
+        std::move(vcpu), std::move(ring0),
         Vcpu::Environment{&ports_, &mmio_, &memory_, config.system_map,
-                          [this](StopReason reason) { ReportStop(std::move(reason)); }}));
+                          [this](StopReason reason) { ReportStop(std::move(reason)); },
+                          PhysicalAddressBits(cpuid), config.cpus > 1}));
   }
   return OkStatus();
 }
@@ -175,11 +187,10 @@ uint64_t Machine::exits() const {
   return sum;
 }
 
-std::map<std::string, uint64_t> Machine::AssistCounts() const {
+std::map<std::string, uint64_t> Machine::Ring0Counts() const {
   std::map<std::string, uint64_t> sum;
   for (const auto& vcpu : vcpus_) {
-    if (vcpu->assist() == nullptr) continue;
-    for (const auto& [name, count] : vcpu->assist()->Counts()) sum[name] += count;
+    for (const auto& [name, count] : vcpu->Ring0Counts()) sum[name] += count;
   }
   return sum;
 }

@@ -17,10 +17,18 @@
 #include "vmm/guest_memory.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/loader/boot_state.h"
+#include "vmm/ring0/ring0_shared.h"
 #include "vmm/stop_reason.h"
 #include "vmm/vcpu.h"
 
 namespace cube::vmm {
+
+// Who runs guest ring 0 (docs/host.md).
+enum class Ring0Mode {
+  kNative,    // the processor, by VT-x or SVM
+  kEmulator,  // KVM's emulator, with the assist layer
+  kEngine,    // vmm/ring0
+};
 
 struct MachineConfig {
   std::string kernel;      // an ELF vmlinux or a bzImage
@@ -29,8 +37,8 @@ struct MachineConfig {
   std::string system_map;  // for dumps; may be empty
   uint64_t memory = 0;     // bytes
   uint32_t cpus = 1;       // 1 to kMaxCpus
-  // The host's KVM emulates guest ring 0: use the assist layer (vmm/assist/host_probe.h tells).
-  bool emulated_ring0 = false;
+  // As the host's KVM is (vmm/assist/host_probe.h tells).
+  Ring0Mode ring0 = Ring0Mode::kNative;
 };
 
 // What a machine tells its owner. All but `notify` are called on vCPU threads.
@@ -62,9 +70,9 @@ class Machine {
   // Samples the boot CPU's guest; before Start().
   void Profile(GuestProfiler* profiler) { vcpus_[0]->Profile(profiler); }
 
-  // Exits of all vCPUs, and what the assist layer did by name; for a stopped machine.
+  // Exits of all vCPUs, and what the assist layer or the engine did by name; for a stopped machine.
   uint64_t exits() const;
-  std::map<std::string, uint64_t> AssistCounts() const;
+  std::map<std::string, uint64_t> Ring0Counts() const;
   // Sum over the vCPUs of a KVM statistic.
   uint64_t Statistic(const char* name) const;
 
@@ -95,6 +103,7 @@ class Machine {
   std::atomic<bool> booted_{false};  // for the assist layer: a vCPU has made a system call
   std::mutex stop_mutex_;
   bool stop_reported_ = false;
+  std::unique_ptr<ring0::Ring0Shared> ring0_;  // of the engine
   std::vector<std::unique_ptr<Vcpu>> vcpus_;
 };
 

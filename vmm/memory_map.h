@@ -22,6 +22,10 @@ inline constexpr uint64_t kVirtioMmioSize = 0x1000;
 inline constexpr uint32_t kVirtioFirstGsi = 5;
 inline constexpr uint32_t kVirtioMaxDevices = 11;
 
+// What the ring-0 engine has KVM run for it (vmm/ring0/shadow_replay.h); the guest is not told.
+inline constexpr uint64_t kRing0StubAddress = 0xd0200000;
+inline constexpr uint64_t kRing0StubSize = 0x8000;
+
 inline constexpr uint64_t kIoApicAddress = 0xfec00000;
 inline constexpr uint64_t kLocalApicAddress = 0xfee00000;
 // Three pages of KVM's own for real mode on Intel (KVM API 4.35 KVM_SET_TSS_ADDR), and one for
@@ -60,7 +64,8 @@ static_assert(kGdtAddress < kLowMemoryStart);
 static_assert(abi::kDoorbellAddress == kHoleStart);
 static_assert(abi::kDoorbellAddress + abi::kDoorbellSize == abi::kMailboxAddress);
 static_assert(abi::kMailboxAddress + abi::kMailboxSize <= kVirtioMmioStart);
-static_assert(kVirtioMmioStart + kVirtioMaxDevices * kVirtioMmioSize <= kIoApicAddress);
+static_assert(kVirtioMmioStart + kVirtioMaxDevices * kVirtioMmioSize <= kRing0StubAddress);
+static_assert(kRing0StubAddress + kRing0StubSize <= kIoApicAddress);
 static_assert(kVirtioFirstGsi + kVirtioMaxDevices <= 16);
 static_assert(kIoApicAddress < kLocalApicAddress);
 static_assert(kKvmIdentityMapAddress + kPageSize == kKvmTssAddress);

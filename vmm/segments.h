@@ -111,6 +111,7 @@ inline constexpr uint64_t kFlagsArithmetic = kFlagCarry | kFlagParity | kFlagAdj
 
 // Exception vectors (SDM volume 3, table 6-1).
 inline constexpr uint8_t kVectorDivideError = 0;
+inline constexpr uint8_t kVectorDebug = 1;
 inline constexpr uint8_t kVectorBreakpoint = 3;
 inline constexpr uint8_t kVectorInvalidOpcode = 6;
 inline constexpr uint8_t kVectorDeviceNotAvailable = 7;
@@ -120,6 +121,7 @@ inline constexpr uint8_t kVectorSegmentNotPresent = 11;
 inline constexpr uint8_t kVectorStackFault = 12;
 inline constexpr uint8_t kVectorGeneralProtection = 13;
 inline constexpr uint8_t kVectorPageFault = 14;
+inline constexpr uint8_t kVectorAlignmentCheck = 17;
 
 // MSRs this VMM names.
 inline constexpr uint32_t kMsrTsc = 0x10;

@@ -31,9 +31,9 @@ const char* ExitName(uint32_t reason) {
 
 }  // namespace
 
-Vcpu::Vcpu(KvmVcpu kvm, std::unique_ptr<Ring0Assist> assist, Environment environment)
-    : kvm_(std::move(kvm)), assist_(std::move(assist)), environment_(std::move(environment)) {
-  kvm_.SyncRegisters(assist_ != nullptr);
+Vcpu::Vcpu(KvmVcpu kvm, Ring0 ring0, Environment environment)
+    : kvm_(std::move(kvm)), ring0_(std::move(ring0)), environment_(std::move(environment)) {
+  kvm_.SyncRegisters(ring0_.assist != nullptr || ring0_.engine != nullptr);
 }
 
 Vcpu::~Vcpu() {
@@ -69,6 +69,7 @@ void Vcpu::RequestStop() {
   stopping_.store(true, std::memory_order_seq_cst);
   // The flag covers a thread about to enter the guest, the signal one that is in it.
   kvm_.RequestExit();
+  if (ring0_.engine != nullptr) ring0_.engine->RequestPoll();
   if (running_) pthread_kill(thread_, KickSignal());
 }
 
@@ -90,10 +91,20 @@ void Vcpu::Loop() {
       return;
     }
   }
+  StopReason reason;
+  if (!StartRing0(&reason)) {
+    environment_.stop(std::move(reason));
+    return;
+  }
   while (!stopping_.load(std::memory_order_relaxed)) {
+    bool run = true;
+    if (!BeforeRun(&run, &reason)) {
+      environment_.stop(std::move(reason));
+      return;
+    }
+    if (!run) continue;
     Status ran = kvm_.Run();
     exits_.store(exits_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    StopReason reason;
     if (!ran.ok()) {
       reason = {StopReason::Kind::kError, 0, ran.error().message(), ""};
     } else if (HandleExit(&reason)) {
@@ -104,7 +115,55 @@ void Vcpu::Loop() {
   }
 }
 
+bool Vcpu::StartRing0(StopReason* reason) {
+  if (ring0_.engine == nullptr) return true;
+  Status started =
+      ring0_.engine->Start(&kvm_, environment_.physical_bits, environment_.several_vcpus);
+  if (!started.ok()) *reason = {StopReason::Kind::kError, 0, started.error().message(), ""};
+  return started.ok();
+}
+
+bool Vcpu::BeforeRun(bool* run, StopReason* reason) {
+  if (ring0_.engine == nullptr) return true;
+  auto outcome = ring0_.engine->BeforeRun(&kvm_);
+  if (!outcome.ok()) {
+    *reason = Unhandled();
+    reason->text += ": " + outcome.error().message();
+    return false;
+  }
+  *run = *outcome == ring0::Ring0Engine::Outcome::kRun;
+  if (*outcome == ring0::Ring0Engine::Outcome::kTripleFault) {
+    *reason = TripleFault();
+    return false;
+  }
+  return true;
+}
+
 bool Vcpu::HandleExit(StopReason* reason) {
+  if (ring0_.engine != nullptr) {
+    using Outcome = ring0::Ring0Engine::Outcome;
+    auto outcome = ring0_.engine->AfterRun(&kvm_);
+    if (outcome.ok() && *outcome == Outcome::kRun) return true;
+    if (outcome.ok() && *outcome == Outcome::kTripleFault) {
+      *reason = TripleFault();
+      return false;
+    }
+    if (!outcome.ok() || *outcome != Outcome::kNotMine) {
+      *reason = Unhandled();
+      if (!outcome.ok()) reason->text += ": " + outcome.error().message();
+      return false;
+    }
+  }
+  return HandleCommonExit(reason);
+}
+
+std::map<std::string, uint64_t> Vcpu::Ring0Counts() const {
+  if (ring0_.engine != nullptr) return ring0_.engine->Counts();
+  if (ring0_.assist != nullptr) return ring0_.assist->Counts();
+  return {};
+}
+
+bool Vcpu::HandleCommonExit(StopReason* reason) {
   kvm_run* run = kvm_.run();
   switch (run->exit_reason) {
     case KVM_EXIT_INTR:
@@ -132,8 +191,8 @@ bool Vcpu::HandleExit(StopReason* reason) {
     default:
       break;
   }
-  if (assist_ != nullptr) {
-    auto outcome = assist_->HandleExit(&kvm_);
+  if (ring0_.assist != nullptr) {
+    auto outcome = ring0_.assist->HandleExit(&kvm_);
     if (outcome.ok() && *outcome == Ring0Assist::Outcome::kHandled) return true;
     if (outcome.ok() && *outcome == Ring0Assist::Outcome::kTripleFault) {
       *reason = TripleFault();

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -14,6 +15,7 @@
 #include "vmm/guest_memory.h"
 #include "vmm/guest_profiler.h"
 #include "vmm/kvm/kvm_vcpu.h"
+#include "vmm/ring0/ring0_engine.h"
 #include "vmm/stop_reason.h"
 
 namespace cube::vmm {
@@ -29,10 +31,19 @@ class Vcpu {
     std::string system_map;
     // Called once, on the vCPU's thread, when the guest cannot or will not go on.
     std::function<void(StopReason)> stop;
+    // For the ring-0 engine: the width of physical addresses, and whether other vCPUs exist.
+    uint8_t physical_bits = 46;
+    bool several_vcpus = false;
   };
 
-  // `assist` is null on a host that runs ring 0 natively.
-  Vcpu(KvmVcpu kvm, std::unique_ptr<Ring0Assist> assist, Environment environment);
+  // What stands in for a KVM that only emulates ring 0: one of the two, or, on a host that runs it
+  // natively, none.
+  struct Ring0 {
+    std::unique_ptr<Ring0Assist> assist;
+    std::unique_ptr<ring0::Ring0Engine> engine;
+  };
+
+  Vcpu(KvmVcpu kvm, Ring0 ring0, Environment environment);
   // Stops and joins the thread.
   ~Vcpu();
   Vcpu(const Vcpu&) = delete;
@@ -50,7 +61,8 @@ class Vcpu {
   KvmVcpu& kvm() { return kvm_; }
   // Samples the guest while it runs, until Join(). Before Start().
   void Profile(GuestProfiler* profiler) { profiler_ = profiler; }
-  const Ring0Assist* assist() const { return assist_.get(); }
+  // What the assist layer or the engine did, by name; once joined.
+  std::map<std::string, uint64_t> Ring0Counts() const;
   // Exits to user space so far; exact once joined.
   uint64_t exits() const { return exits_.load(std::memory_order_relaxed); }
 
@@ -58,12 +70,16 @@ class Vcpu {
   void Loop();
   // What one exit means: nothing to stop for, or the reason.
   bool HandleExit(StopReason* reason);
+  bool HandleCommonExit(StopReason* reason);
+  // False: `reason` says why not.
+  bool StartRing0(StopReason* reason);
+  bool BeforeRun(bool* run, StopReason* reason);
   bool HandleIo();
   StopReason TripleFault();
   StopReason Unhandled();
 
   KvmVcpu kvm_;
-  std::unique_ptr<Ring0Assist> assist_;
+  Ring0 ring0_;
   Environment environment_;
   GuestProfiler* profiler_ = nullptr;
   std::atomic<bool> stopping_{false};

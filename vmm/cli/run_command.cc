@@ -102,7 +102,7 @@ class Run {
   int exit_status_ = 0;
   std::string reason_;
   std::string dump_;  // for the one who looks into it; the reason stays one line
-  bool emulated_ring0_ = false;
+  Ring0Mode ring0_ = Ring0Mode::kNative;
 
   std::mutex post_mutex_;
   std::deque<std::pair<abi::Command, uint32_t>> commands_;
@@ -129,7 +129,11 @@ Status Run::Prepare() {
   CUBE_TRY(Vcpu::InstallKickSignal());
   CUBE_ASSIGN(Kvm kvm, Kvm::Open(options_.kvm));
   CUBE_ASSIGN(HostProbe probe, ProbeHost(kvm));
-  emulated_ring0_ = probe.emulated_ring0();
+  if (probe.emulated_ring0()) {
+    ring0_ = options_.ring0 == "kvm" ? Ring0Mode::kEmulator : Ring0Mode::kEngine;
+  } else if (options_.ring0 == "engine") {
+    return Errorf("--ring0=engine: this host's KVM runs ring 0 itself");
+  }
   time_.probed = Now();
   CUBE_ASSIGN(loop_, EventLoop::Create());
   CUBE_ASSIGN(posted_, NewEventFd());
@@ -142,7 +146,7 @@ Status Run::Prepare() {
   config.append = options_.append;
   config.memory = options_.memory_mib * kMiB;
   config.cpus = options_.cpus;
-  config.emulated_ring0 = emulated_ring0_;
+  config.ring0 = ring0_;
   MachineEvents events;
   events.console = [this](uint8_t byte) { console_.Append(byte); };
   events.command = [this](abi::Command command, uint32_t argument) {
@@ -427,7 +431,9 @@ void Run::ReportJson() {
   JsonWriter json;
   json.BeginObject().Key("event").String("exit").Key("status").Int(status_);
   if (!reason_.empty()) json.Key("reason").String(reason_);
-  json.Key("ring0").String(emulated_ring0_ ? "emulated" : "native");
+  json.Key("ring0").String(ring0_ == Ring0Mode::kNative     ? "native"
+                           : ring0_ == Ring0Mode::kEngine ? "engine"
+                                                          : "emulated");
   json.Key("milliseconds").BeginObject();
   json.Key("probe").Double(Milliseconds(time_.start, time_.probed));
   json.Key("create").Double(Milliseconds(time_.probed, time_.created));
@@ -440,7 +446,7 @@ void Run::ReportJson() {
   json.Key("exits").Uint(machine_->exits());
   json.Key("emulated_instructions").Uint(machine_->Statistic("insn_emulation"));
   json.Key("assists").BeginObject();
-  for (const auto& [name, count] : machine_->AssistCounts()) {
+  for (const auto& [name, count] : machine_->Ring0Counts()) {
     if (count != 0) json.Key(name).Uint(count);
   }
   json.EndObject().EndObject();

@@ -22,6 +22,7 @@ struct RunOptions {
   std::vector<std::string> environment;
   std::string directory = "/";
   std::vector<std::string> command;
+  std::string ring0 = "auto";  // or "kvm", "engine": who runs it where KVM only emulates it
   std::string kvm = "/dev/kvm";
 };
 

@@ -162,10 +162,24 @@ CUBE_KVM_SET(Xcrs, kvm_xcrs, KVM_SET_XCRS)
 CUBE_KVM_SET(GuestDebug, kvm_guest_debug, KVM_SET_GUEST_DEBUG)
 CUBE_KVM_GET(Lapic, kvm_lapic_state, KVM_GET_LAPIC)
 CUBE_KVM_SET(Lapic, kvm_lapic_state, KVM_SET_LAPIC)
+CUBE_KVM_GET(Debugregs, kvm_debugregs, KVM_GET_DEBUGREGS)
+CUBE_KVM_SET(Debugregs, kvm_debugregs, KVM_SET_DEBUGREGS)
 CUBE_KVM_GET(MpState, kvm_mp_state, KVM_GET_MP_STATE)
 CUBE_KVM_SET(MpState, kvm_mp_state, KVM_SET_MP_STATE)
 #undef CUBE_KVM_GET
 #undef CUBE_KVM_SET
+
+Result<uint64_t> KvmVcpu::TscOffset() const {
+  uint64_t offset = 0;
+  kvm_device_attr attribute = {};
+  attribute.group = KVM_VCPU_TSC_CTRL;
+  attribute.attr = KVM_VCPU_TSC_OFFSET;
+  attribute.addr = reinterpret_cast<uint64_t>(&offset);
+  if (ioctl(fd_.get(), KVM_GET_DEVICE_ATTR, &attribute) < 0) {
+    return ErrnoError("KVM_VCPU_TSC_OFFSET");
+  }
+  return offset;
+}
 
 uint64_t KvmVcpu::TscKhz() const {
   int khz = ioctl(fd_.get(), KVM_GET_TSC_KHZ, 0);

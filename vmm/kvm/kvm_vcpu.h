@@ -58,6 +58,11 @@ class KvmVcpu {
   Status SetLapic(const kvm_lapic_state& state);                        // 4.58
   Result<kvm_mp_state> GetMpState();                                    // 4.38
   Status SetMpState(const kvm_mp_state& state);                         // 4.39
+  Result<kvm_debugregs> GetDebugregs();                                 // 4.33
+  Status SetDebugregs(const kvm_debugregs& registers);                  // 4.34
+  // What KVM adds to the host's TSC for the guest (vcpu device attribute KVM_VCPU_TSC_OFFSET,
+  // Documentation/virt/kvm/devices/vcpu.rst).
+  Result<uint64_t> TscOffset() const;
   // 4.56 KVM_GET_TSC_KHZ; 0 if KVM does not know.
   uint64_t TscKhz() const;
   // One counter of KVM_GET_STATS_FD (4.133) by name; 0 if KVM does not keep it.

@@ -6,16 +6,15 @@
 
 namespace cube::vmm::ring0 {
 
-Result<CodeCache> CodeCache::Create(PageFlags* flags, size_t size) {
+Result<CodeCache> CodeCache::Create(size_t size) {
   CUBE_ASSIGN(Mapping memory,
               Mapping::Map(size, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, "the code cache"));
-  return CodeCache(flags, std::move(memory));
+  return CodeCache(std::move(memory));
 }
 
-CodeCache::CodeCache(PageFlags* flags, Mapping memory)
-    : flags_(flags),
-      memory_(std::move(memory)),
+CodeCache::CodeCache(Mapping memory)
+    : memory_(std::move(memory)),
       used_((kBuckets + kPageBuckets) * sizeof(uint32_t) / 8) {}
 
 const Op* CodeCache::Find(uint64_t physical) const {

@@ -22,7 +22,11 @@ class CodeCache {
   // Operations of a block at most, the end included.
   static constexpr size_t kMaxBlock = 64;
 
-  static Result<CodeCache> Create(PageFlags* flags, size_t size = kDefaultSize);
+  static Result<CodeCache> Create(size_t size = kDefaultSize);
+  static constexpr size_t kDefaultSize = 4 << 20;
+
+  // Where pages with blocks are marked; before the first Insert().
+  void MarkIn(PageFlags* flags) { flags_ = flags; }
 
   // The block that begins at `physical`, or null.
   const Op* Find(uint64_t physical) const;
@@ -38,7 +42,6 @@ class CodeCache {
   uint64_t dropped() const { return dropped_; }
 
  private:
-  static constexpr size_t kDefaultSize = 4 << 20;
   static constexpr size_t kBuckets = 1 << 14;
   static constexpr size_t kPageBuckets = 1 << 12;
   static constexpr uint32_t kNone = 0;
@@ -51,7 +54,7 @@ class CodeCache {
   };
   static_assert(sizeof(Block) == 16);
 
-  CodeCache(PageFlags* flags, Mapping memory);
+  explicit CodeCache(Mapping memory);
 
   Block* At(uint32_t place) const {
     return reinterpret_cast<Block*>(memory_.data() + static_cast<size_t>(place) * 8);
@@ -65,7 +68,7 @@ class CodeCache {
     return (physical / kPageSize * 0x9e3779b97f4a7c15ull >> 40) & (kPageBuckets - 1);
   }
 
-  PageFlags* flags_;
+  PageFlags* flags_ = nullptr;
   Mapping memory_;
   uint32_t used_;  // the first free place
   uint64_t generation_ = 0;

@@ -42,6 +42,7 @@ enum class Stop : uint8_t {
   kPoll,        // it has run for a while, or Cpu::attention is set
   kHandOff,     // KVM must execute this instruction
   kAssist,      // the assist layer must
+  kMsr,         // RDMSR or WRMSR of one that is not the interpreter's
   kException,   // it raised Cpu::exception
   kUserReturn,  // an IRET or SYSRET to user mode
   kHalt,        // HLT, or STI followed by HLT

@@ -538,7 +538,7 @@ class Decoding {
         Use(ReadTscHandler(false));
         break;
       case 0x32:
-        Use(ReadMsrHandler());
+        UseAndEnd(ReadMsrHandler());
         break;
       case 0x38:
         // CRC32 and INVPCID; all else of this map is KVM's.

@@ -99,7 +99,7 @@ uint64_t* KnownMsr(Cpu& cpu, uint32_t msr) {
 }
 const Op* ReadMsr(Cpu& cpu, const Op* op) {
   const uint64_t* value = KnownMsr(cpu, static_cast<uint32_t>(cpu.r[kRcx]));
-  if (value == nullptr) return HandOff(cpu, op);
+  if (value == nullptr) return StopAt(cpu, op, Stop::kMsr);
   cpu.r[kRax] = static_cast<uint32_t>(*value);
   cpu.r[kRdx] = *value >> 32;
   return op + 1;
@@ -107,7 +107,7 @@ const Op* ReadMsr(Cpu& cpu, const Op* op) {
 const Op* WriteMsr(Cpu& cpu, const Op* op) {
   uint64_t* to = KnownMsr(cpu, static_cast<uint32_t>(cpu.r[kRcx]));
   uint64_t value = cpu.r[kRdx] << 32 | static_cast<uint32_t>(cpu.r[kRax]);
-  if (to == nullptr || !IsCanonical(value)) return HandOff(cpu, op);
+  if (to == nullptr || !IsCanonical(value)) return StopAt(cpu, op, Stop::kMsr);
   *to = value;
   return op + 1;
 }

@@ -1,0 +1,527 @@
+#include "vmm/ring0/ring0_engine.h"
+
+#include <x86intrin.h>
+
+#include <cstring>
+#include <iterator>
+
+#include "vmm/assist/guest_virtual.h"
+#include "vmm/ring0/handler_support.h"
+#include "vmm/ring0/interpreter.h"
+#include "vmm/segments.h"
+
+namespace cube::vmm::ring0 {
+namespace {
+
+// Jumps between two looks at the world: some tens of microseconds.
+constexpr int32_t kBudget = 2048;
+constexpr int32_t kPauseCost = 256;
+// How long an interrupt that nothing announced may wait for KVM to be asked.
+constexpr uint64_t kPollMicroseconds = 1000;
+// Vectors KVM finds in the IDT: up to #PF. All others become #GP.
+constexpr uint16_t kShownVectors = kVectorPageFault + 1;
+constexpr uint16_t kGateSize = 16;
+constexpr uint32_t kErrorIdt = 2;
+constexpr uint64_t kFlagsAfterSyscall = ~(kFlagResume | kFlagVirtual8086);
+constexpr uint64_t kMsrLength = 2;
+
+}  // namespace
+
+Ring0Engine::Ring0Engine(Ring0Shared* shared, XsaveLayout layout)
+    : shared_(shared),
+      cpu_(std::make_unique<Cpu>()),
+      mmu_(shared->memory, shared->mmio, &shared->flags, &shared->tables, &shared->code),
+      assist_(shared->memory, std::move(layout)) {
+  cpu_->single = single_;
+  cpu_->mmu = &mmu_;
+  cpu_->code = &shared->code;
+  cpu_->ports = shared->ports;
+  mmu_.FlushAll(*cpu_);
+}
+
+Ring0Engine::~Ring0Engine() {
+  if (locked_) shared_->Release();
+}
+
+Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcpus) {
+  cpu_->physical_bits = physical_bits;
+  cpu_->pause_cost = several_vcpus ? kPauseCost : 0;
+  auto offset = vcpu->TscOffset();
+  cpu_->tsc_known = offset.ok();
+  if (offset.ok()) cpu_->tsc_offset = *offset;
+  uint64_t khz = vcpu->TscKhz();
+  poll_interval_ = (khz == 0 ? 2000000 : khz) * kPollMicroseconds / 1000;
+  const uint32_t msrs[] = {kMsrKernelGsBase, kMsrTscAux, kMsrStar, kMsrLstar, kMsrSyscallMask};
+  CUBE_ASSIGN(std::vector<kvm_msr_entry> values, vcpu->GetMsrs(msrs));
+  cpu_->kernel_gs_base = kvm_kernel_gs_base_ = values[0].data;
+  cpu_->tsc_aux = values[1].data;
+  star_ = values[2].data;
+  lstar_ = values[3].data;
+  flag_mask_ = values[4].data;
+  last_run_ = __rdtsc();
+  CUBE_ASSIGN(const kvm_sregs* sregs, vcpu->sregs());
+  real_idt_limit_ = shown_idt_limit_ = sregs->idt.limit;
+  idt_base_ = sregs->idt.base;
+  CUBE_TRY(Load(vcpu));
+  return OkStatus();
+}
+
+Status Ring0Engine::Load(KvmVcpu* vcpu) {
+  CUBE_ASSIGN(const kvm_regs* regs, vcpu->regs());
+  CUBE_ASSIGN(const kvm_sregs* sregs, vcpu->sregs());
+  Cpu& cpu = *cpu_;
+  const uint64_t general[] = {regs->rax, regs->rcx, regs->rdx, regs->rbx, regs->rsp, regs->rbp,
+                              regs->rsi, regs->rdi, regs->r8,  regs->r9,  regs->r10, regs->r11,
+                              regs->r12, regs->r13, regs->r14, regs->r15};
+  memcpy(cpu.r, general, sizeof general);
+  cpu.rip = regs->rip;
+  cpu.set_rflags(regs->rflags & ~(kFlagResume | kFlagTrap));
+  cpu.segment_base[kFsSegment] = sregs->fs.base;
+  cpu.segment_base[kGsSegment] = sregs->gs.base;
+  cpu.es = sregs->es.selector;
+  cpu.cs = sregs->cs.selector;
+  cpu.ss = sregs->ss.selector;
+  cpu.ds = sregs->ds.selector;
+  cpu.fs = sregs->fs.selector;
+  cpu.gs = sregs->gs.selector;
+  cpu.cr2 = sregs->cr2;
+  // What KVM changed of the paging mode or tables, by an instruction it was handed.
+  if (cpu.cr0 != sregs->cr0 || cpu.cr4 != sregs->cr4 || cpu.efer != sregs->efer ||
+      cpu.cr3 != sregs->cr3) {
+    uint64_t old = cpu.cr3;
+    cpu.cr0 = sregs->cr0;
+    cpu.cr4 = sregs->cr4;
+    cpu.efer = sregs->efer;
+    cpu.cr3 = sregs->cr3;
+    if ((cpu.cr0 & kCr0Paging) != 0) shared_->tables.SwitchRoot(old, cpu.cr3);
+    mmu_.FlushAll(cpu);
+  }
+  if (sregs->idt.base != idt_base_ || sregs->idt.limit != shown_idt_limit_) {
+    idt_base_ = sregs->idt.base;
+    real_idt_limit_ = shown_idt_limit_ = sregs->idt.limit;
+  }
+  sregs_ = *sregs;
+  have_state_ = true;
+  return OkStatus();
+}
+
+Status Ring0Engine::Save(KvmVcpu* vcpu) {
+  const Cpu& cpu = *cpu_;
+  CUBE_ASSIGN(kvm_regs * regs, vcpu->mutable_regs());
+  uint64_t* general[] = {
+      reinterpret_cast<uint64_t*>(&regs->rax), reinterpret_cast<uint64_t*>(&regs->rcx),
+      reinterpret_cast<uint64_t*>(&regs->rdx), reinterpret_cast<uint64_t*>(&regs->rbx),
+      reinterpret_cast<uint64_t*>(&regs->rsp), reinterpret_cast<uint64_t*>(&regs->rbp),
+      reinterpret_cast<uint64_t*>(&regs->rsi), reinterpret_cast<uint64_t*>(&regs->rdi),
+      reinterpret_cast<uint64_t*>(&regs->r8),  reinterpret_cast<uint64_t*>(&regs->r9),
+      reinterpret_cast<uint64_t*>(&regs->r10), reinterpret_cast<uint64_t*>(&regs->r11),
+      reinterpret_cast<uint64_t*>(&regs->r12), reinterpret_cast<uint64_t*>(&regs->r13),
+      reinterpret_cast<uint64_t*>(&regs->r14), reinterpret_cast<uint64_t*>(&regs->r15)};
+  for (size_t i = 0; i < 16; ++i) *general[i] = cpu.r[i];
+  regs->rip = cpu.rip;
+  regs->rflags = cpu.rflags();
+  kvm_sregs wanted = sregs_;
+  wanted.fs.base = cpu.segment_base[kFsSegment];
+  wanted.gs.base = cpu.segment_base[kGsSegment];
+  wanted.cr2 = cpu.cr2;
+  wanted.cr3 = cpu.cr3;
+  wanted.cr4 = cpu.cr4;
+  if (wanted.cs.selector != cpu.cs) wanted.cs = LongModeCode(cpu.cs, 0);
+  if (wanted.ss.selector != cpu.ss) wanted.ss = LongModeData(cpu.ss, 0);
+  bool long_mode = (cpu.efer & kEferLongModeActive) != 0;
+  shown_idt_limit_ = real_idt_limit_;
+  if (long_mode && real_idt_limit_ >= kShownVectors * kGateSize) {
+    shown_idt_limit_ = kShownVectors * kGateSize - 1;
+  }
+  wanted.idt.limit = shown_idt_limit_;
+  if (memcmp(&wanted, &sregs_, sizeof wanted) != 0) {
+    CUBE_ASSIGN(kvm_sregs * sregs, vcpu->mutable_sregs());
+    *sregs = wanted;
+    sregs_ = wanted;
+  }
+  return OkStatus();
+}
+
+bool Ring0Engine::Interpretable() const {
+  return (cpu_->efer & kEferLongModeActive) != 0 && sregs_.cs.l != 0 && (cpu_->cs & 3) == 0 &&
+         (cpu_->cr4 & kCr4La57) == 0;
+}
+
+uint64_t Ring0Engine::HandlerOf(uint8_t vector) {
+  if (vector * kGateSize + kGateSize - 1 > real_idt_limit_) return 0;
+  kvm_sregs sregs = sregs_;
+  sregs.cr3 = cpu_->cr3;
+  GuestVirtual guest(shared_->memory, sregs, 0);
+  uint8_t gate[kGateSize];
+  if (guest.PeekBytes(idt_base_ + vector * uint64_t{kGateSize}, gate) < sizeof gate) return 0;
+  uint16_t low, middle;
+  uint32_t high;
+  memcpy(&low, gate, 2);
+  memcpy(&middle, gate + 6, 2);
+  memcpy(&high, gate + 8, 4);
+  return low | static_cast<uint64_t>(middle) << 16 | static_cast<uint64_t>(high) << 32;
+}
+
+Status Ring0Engine::SetDebug(KvmVcpu* vcpu, bool step) {
+  constexpr uint8_t kCaught[] = {kVectorPageFault, kVectorGeneralProtection, kVectorInvalidOpcode,
+                                 kVectorDivideError};
+  kvm_guest_debug debug = {};
+  debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP | KVM_GUESTDBG_USE_SW_BP;
+  if (step) debug.control |= KVM_GUESTDBG_SINGLESTEP;
+  debug.arch.debugreg[7] = 0x400;
+  if ((cpu_->efer & kEferLongModeActive) != 0) {
+    for (size_t i = 0; i < std::size(kCaught); ++i) {
+      uint64_t handler = HandlerOf(kCaught[i]);
+      if (handler == 0) continue;
+      debug.arch.debugreg[i] = handler;
+      debug.arch.debugreg[7] |= 2ull << (2 * i);  // global enable, execution
+    }
+  }
+  if (debug_known_ && memcmp(&debug, &debug_, sizeof debug) == 0) return OkStatus();
+  CUBE_TRY(vcpu->SetGuestDebug(debug));
+  debug_ = debug;
+  debug_known_ = true;
+  return OkStatus();
+}
+
+// Leaves the vCPU so that KVM_RUN does what `mode` says.
+Status Ring0Engine::Enter(KvmVcpu* vcpu, Mode mode) {
+  CUBE_TRY(Save(vcpu));
+  CUBE_TRY(SetDebug(vcpu, mode == Mode::kStep));
+  if (mode != Mode::kStep && cpu_->kernel_gs_base != kvm_kernel_gs_base_) {
+    const kvm_msr_entry entry = {kMsrKernelGsBase, 0, cpu_->kernel_gs_base};
+    CUBE_TRY(vcpu->SetMsrs({&entry, 1}));
+    kvm_kernel_gs_base_ = cpu_->kernel_gs_base;
+  }
+  mode_ = mode;
+  if (mode != Mode::kReplay) {
+    locked_ = false;
+    shared_->Release();
+  }
+  return OkStatus();
+}
+
+Status Ring0Engine::EnterReplay(KvmVcpu* vcpu) {
+  ++counters_.replays;
+  shared_->replay.Prepare(&shared_->tables.replay_queue());
+  CUBE_TRY(Save(vcpu));
+  CUBE_ASSIGN(kvm_regs * regs, vcpu->mutable_regs());
+  CUBE_ASSIGN(kvm_sregs * sregs, vcpu->mutable_sregs());
+  regs->rip = ShadowReplay::entry();
+  regs->rflags = kFlagReserved;
+  sregs->cr3 = shared_->replay.cr3();
+  CUBE_TRY(SetDebug(vcpu, false));
+  mode_ = Mode::kReplay;
+  return OkStatus();
+}
+
+bool Ring0Engine::InterruptMayWait() const {
+  if ((cpu_->system_flags & kFlagInterrupt) == 0) return false;
+  uint64_t now = __rdtsc();
+  return now + cpu_->tsc_offset >= deadline_ || now - last_run_ > poll_interval_;
+}
+
+Result<Ring0Engine::Outcome> Ring0Engine::BeforeRun(KvmVcpu* vcpu) {
+  if (mode_ != Mode::kInterpret) return Outcome::kRun;
+  if (!locked_) {
+    shared_->Acquire();
+    locked_ = true;
+    mmu_.Refresh(*cpu_);
+  }
+  while (true) {
+    if (!Interpretable()) {
+      CUBE_TRY(Enter(vcpu, Mode::kStep));
+      return Outcome::kRun;
+    }
+    cpu_->budget = kBudget;
+    Stop stop = ring0::Interpret(*cpu_);
+    CUBE_ASSIGN(Outcome outcome, OnStop(vcpu, stop));
+    // kNotMine: nothing for KVM, the interpreter goes on.
+    if (outcome != Outcome::kNotMine) return outcome;
+  }
+}
+
+Result<Ring0Engine::Outcome> Ring0Engine::OnStop(KvmVcpu* vcpu, Stop stop) {
+  switch (stop) {
+    case Stop::kPoll:
+      ++counters_.polls;
+      if (cpu_->attention.exchange(false, std::memory_order_relaxed)) {
+        locked_ = false;
+        shared_->Release();
+        return Outcome::kStopped;
+      }
+      if (InterruptMayWait()) {
+        // One step lets KVM inject what is pending; its handler is a breakpoint.
+        ++counters_.injections;
+        if (__rdtsc() + cpu_->tsc_offset >= deadline_) deadline_ = ~0ull;
+        CUBE_TRY(Enter(vcpu, Mode::kStep));
+        return Outcome::kRun;
+      }
+      shared_->Yield();
+      mmu_.Refresh(*cpu_);
+      return Outcome::kNotMine;
+    case Stop::kException: {
+      ++counters_.exceptions;
+      const PendingException& pending = cpu_->exception;
+      Exception exception = {pending.vector, std::nullopt, std::nullopt};
+      if (pending.has_error_code) exception.error_code = pending.error_code;
+      if (pending.vector == kVectorPageFault) exception.fault_address = pending.address;
+      CUBE_ASSIGN(bool delivered, Deliver(vcpu, exception));
+      return delivered ? Outcome::kNotMine : Outcome::kTripleFault;
+    }
+    case Stop::kAssist:
+      return Assist(vcpu);
+    case Stop::kMsr:
+      return AccessMsr(vcpu);
+    case Stop::kUserReturn:
+      if (!shared_->tables.replay_queue().empty()) {
+        CUBE_TRY(EnterReplay(vcpu));
+      } else {
+        ++counters_.user_entries;
+        CUBE_TRY(Enter(vcpu, Mode::kUser));
+      }
+      return Outcome::kRun;
+    case Stop::kHalt:
+      CUBE_TRY(Enter(vcpu, Mode::kHalt));
+      return Outcome::kRun;
+    case Stop::kHandOff:
+      CountHandOff(vcpu);
+      CUBE_TRY(Enter(vcpu, Mode::kStep));
+      return Outcome::kRun;
+    case Stop::kNone:
+      break;
+  }
+  return Errorf("the ring-0 interpreter stopped at %#llx without a reason",
+                static_cast<unsigned long long>(cpu_->rip));
+}
+
+// The exception or interrupt is delivered with the registers of the interpreter.
+Result<bool> Ring0Engine::Deliver(KvmVcpu* vcpu, const Exception& exception) {
+  (void)vcpu;
+  Cpu& cpu = *cpu_;
+  kvm_regs regs = {};
+  regs.rip = cpu.rip;
+  regs.rsp = cpu.r[kRsp];
+  regs.rflags = cpu.rflags();
+  kvm_sregs sregs = sregs_;
+  sregs.cr3 = cpu.cr3;
+  sregs.cr4 = cpu.cr4;
+  sregs.idt.limit = real_idt_limit_;
+  sregs.cs.selector = cpu.cs;
+  sregs.cs.dpl = cpu.cs & 3;
+  sregs.ss.selector = cpu.ss;
+  if (!DeliverException(shared_->memory, exception, &regs, &sregs)) return false;
+  cpu.rip = regs.rip;
+  cpu.r[kRsp] = regs.rsp;
+  cpu.set_rflags(regs.rflags);
+  cpu.cs = sregs.cs.selector;
+  cpu.ss = sregs.ss.selector;
+  cpu.cr2 = sregs.cr2;
+  return true;
+}
+
+Result<Ring0Engine::Outcome> Ring0Engine::Assist(KvmVcpu* vcpu) {
+  ++counters_.assists;
+  CUBE_TRY(Save(vcpu));
+  CUBE_ASSIGN(InstructionAssist::Outcome outcome, assist_.CarryOut(vcpu));
+  switch (outcome) {
+    case InstructionAssist::Outcome::kDone:
+      CUBE_TRY(Load(vcpu));
+      return Outcome::kNotMine;
+    case InstructionAssist::Outcome::kTripleFault:
+      return Outcome::kTripleFault;
+    default:
+      CountHandOff(vcpu);
+      CUBE_TRY(Enter(vcpu, Mode::kStep));
+      return Outcome::kRun;
+  }
+}
+
+Result<Ring0Engine::Outcome> Ring0Engine::AccessMsr(KvmVcpu* vcpu) {
+  Cpu& cpu = *cpu_;
+  ++counters_.msrs;
+  SoftMmu::Page page;
+  // WRMSR is 0f 30, RDMSR 0f 32.
+  bool write = mmu_.Translate(cpu, cpu.rip + 1, SoftMmu::Access::kFetch, &page) &&
+               page.host != nullptr && *page.host == 0x30;
+  auto index = static_cast<uint32_t>(cpu.r[kRcx]);
+  uint64_t value = cpu.r[kRdx] << 32 | static_cast<uint32_t>(cpu.r[kRax]);
+  bool direct = index == kMsrTscDeadline || index == kMsrStar || index == kMsrLstar ||
+                index == kMsrSyscallMask;
+  if (!write || !direct) {
+    CountHandOff(vcpu);
+    CUBE_TRY(Enter(vcpu, Mode::kStep));
+    return Outcome::kRun;
+  }
+  const kvm_msr_entry entry = {index, 0, value};
+  if (!vcpu->SetMsrs({&entry, 1}).ok()) {
+    CUBE_ASSIGN(bool delivered, Deliver(vcpu, {kVectorGeneralProtection, 0, std::nullopt}));
+    return delivered ? Outcome::kNotMine : Outcome::kTripleFault;
+  }
+  cpu.rip += kMsrLength;
+  switch (index) {
+    case kMsrTscDeadline: deadline_ = value == 0 ? ~0ull : value; break;
+    case kMsrStar: star_ = value; break;
+    case kMsrLstar: lstar_ = value; break;
+    case kMsrSyscallMask: flag_mask_ = value; break;
+    default: break;
+  }
+  return Outcome::kNotMine;
+}
+
+// ---- after KVM_RUN
+
+Result<Ring0Engine::Outcome> Ring0Engine::TakeOver(KvmVcpu* vcpu) {
+  if (!locked_) {
+    shared_->Acquire();
+    locked_ = true;
+  }
+  CUBE_TRY(Load(vcpu));
+  mmu_.Refresh(*cpu_);
+  mode_ = Mode::kInterpret;
+  return Outcome::kRun;
+}
+
+Result<Ring0Engine::Outcome> Ring0Engine::AfterRun(KvmVcpu* vcpu) {
+  last_run_ = __rdtsc();
+  const kvm_run* run = vcpu->run();
+  switch (run->exit_reason) {
+    case KVM_EXIT_DEBUG:
+      return OnDebug(vcpu);
+    case KVM_EXIT_INTERNAL_ERROR: {
+      if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) return Outcome::kUnhandled;
+      CUBE_ASSIGN(InstructionAssist::Outcome outcome, assist_.CarryOut(vcpu));
+      if (outcome == InstructionAssist::Outcome::kInvalid) return Outcome::kRun;
+      if (outcome == InstructionAssist::Outcome::kTripleFault) return Outcome::kTripleFault;
+      if (outcome == InstructionAssist::Outcome::kUnknown) return Outcome::kUnhandled;
+      return TakeOver(vcpu);
+    }
+    case KVM_EXIT_IO:
+      if (mode_ == Mode::kReplay && run->io.port == ShadowReplay::kDonePort) {
+        // The interpreter's state stands; what KVM holds is the stub's.
+        CUBE_ASSIGN(const kvm_sregs* sregs, vcpu->sregs());
+        sregs_ = *sregs;
+        mode_ = Mode::kInterpret;
+        return Outcome::kRun;
+      }
+      return Outcome::kNotMine;
+    default:
+      return Outcome::kNotMine;
+  }
+}
+
+Result<Ring0Engine::Outcome> Ring0Engine::OnDebug(KvmVcpu* vcpu) {
+  Mode mode = mode_;
+  CUBE_ASSIGN(const kvm_sregs* sregs, vcpu->sregs());
+  uint8_t exception = static_cast<uint8_t>(vcpu->run()->debug.arch.exception);
+  bool in_user = (sregs->cs.selector & 3) == 3 && (sregs->cr0 & kCr0ProtectionEnable) != 0;
+  if (mode == Mode::kReplay) return Outcome::kUnhandled;
+  CUBE_ASSIGN(Outcome outcome, TakeOver(vcpu));
+  if (mode == Mode::kStep) ++counters_.steps;
+  Cpu& cpu = *cpu_;
+  if (in_user) {
+    // A breakpoint or a single step of a program's own.
+    Exception raised = {exception == kVectorBreakpoint ? kVectorBreakpoint : kVectorDebug,
+                        std::nullopt, std::nullopt};
+    if (exception == kVectorBreakpoint) {
+      raised.software_length = 1;
+    } else {
+      CUBE_ASSIGN(kvm_debugregs registers, vcpu->GetDebugregs());
+      registers.dr6 = vcpu->run()->debug.arch.dr6;
+      CUBE_TRY(vcpu->SetDebugregs(registers));
+      cpu.system_flags |= kFlagTrap;
+    }
+    CUBE_ASSIGN(bool delivered, Deliver(vcpu, raised));
+    return delivered ? outcome : Outcome::kTripleFault;
+  }
+  ++counters_.takeovers;
+  uint64_t page_fault = debug_.arch.debugreg[0], protection = debug_.arch.debugreg[1];
+  bool at_fault = cpu.rip == page_fault && page_fault != 0;
+  bool at_protection = cpu.rip == protection && protection != 0;
+  if (!at_fault && !at_protection) return outcome;
+  std::array<uint64_t, 6> frame;
+  for (size_t i = 0; i < frame.size(); ++i) {
+    if (!ring0::Load<uint64_t>(cpu, cpu.r[kRsp] + 8 * i, &frame[i])) {
+      return Errorf("the frame of an exception at %#llx cannot be read",
+                    static_cast<unsigned long long>(cpu.r[kRsp]));
+    }
+  }
+  if (at_protection && (frame[0] & kErrorIdt) != 0 && frame[0] >> 3 >= kShownVectors &&
+      frame[0] >> 3 <= 255) {
+    ++counters_.interrupts;
+    return Redeliver(vcpu, frame);
+  }
+  if (at_fault && cpu.cr2 == lstar_ && frame[1] == lstar_ && (frame[2] & 3) == 3 &&
+      mode == Mode::kUser) {
+    ++counters_.syscalls;
+    CompleteSyscall(frame);
+  } else {
+    ++counters_.faults;
+  }
+  return outcome;
+}
+
+Result<Ring0Engine::Outcome> Ring0Engine::Redeliver(KvmVcpu* vcpu,
+                                                    const std::array<uint64_t, 6>& frame) {
+  Cpu& cpu = *cpu_;
+  cpu.rip = frame[1];
+  cpu.cs = static_cast<uint16_t>(frame[2]);
+  cpu.set_rflags(frame[3]);
+  cpu.r[kRsp] = frame[4];
+  cpu.ss = static_cast<uint16_t>(frame[5]);
+  // An interrupt says which by its vector alone; those with an error code lie below.
+  Exception interrupt = {static_cast<uint8_t>(frame[0] >> 3), std::nullopt, std::nullopt};
+  if (interrupt.vector == kVectorAlignmentCheck) interrupt.error_code = 0;
+  CUBE_ASSIGN(bool delivered, Deliver(vcpu, interrupt));
+  return delivered ? Outcome::kRun : Outcome::kTripleFault;
+}
+
+// SYSCALL (SDM volume 2): CS and SS from STAR[47:32], the stack stays the user's. The frame's flags,
+// not R11, are masked: R11 is the user's to forge by a jump to LSTAR.
+void Ring0Engine::CompleteSyscall(const std::array<uint64_t, 6>& frame) {
+  Cpu& cpu = *cpu_;
+  cpu.cs = static_cast<uint16_t>(star_ >> 32 & 0xfffc);
+  cpu.ss = static_cast<uint16_t>(cpu.cs + 8);
+  cpu.rip = lstar_;
+  cpu.r[kRsp] = frame[4];
+  cpu.set_rflags(frame[3] & ~flag_mask_ & kFlagsAfterSyscall);
+}
+
+void Ring0Engine::CountHandOff(KvmVcpu* vcpu) {
+  (void)vcpu;
+  GuestVirtual guest(shared_->memory, sregs_, 0);
+  kvm_sregs sregs = sregs_;
+  sregs.cr3 = cpu_->cr3;
+  uint8_t bytes[4] = {};
+  GuestVirtual(shared_->memory, sregs, 0).PeekBytes(cpu_->rip, bytes);
+  uint32_t key;
+  memcpy(&key, bytes, sizeof key);
+  ++hand_offs_[key];
+}
+
+std::map<std::string, uint64_t> Ring0Engine::Counts() {
+  std::map<std::string, uint64_t> counts = {
+      {"ring0 instructions", cpu_->instructions},
+      {"ring0 takeovers", counters_.takeovers},
+      {"ring0 syscalls", counters_.syscalls},
+      {"ring0 faults", counters_.faults},
+      {"ring0 interrupts", counters_.interrupts},
+      {"ring0 steps", counters_.steps},
+      {"ring0 polls", counters_.polls},
+      {"ring0 injections", counters_.injections},
+      {"ring0 user entries", counters_.user_entries},
+      {"ring0 replays", counters_.replays},
+      {"ring0 assists", counters_.assists},
+      {"ring0 msrs", counters_.msrs},
+      {"ring0 exceptions", counters_.exceptions},
+  };
+  for (const auto& [key, count] : hand_offs_) {
+    uint8_t bytes[4];
+    memcpy(bytes, &key, sizeof bytes);
+    std::string text = assist_.decoder().Disassemble(bytes, 0, 1);
+    counts[Format("handoff %02x%02x%02x%02x", bytes[0], bytes[1], bytes[2], bytes[3])] += count;
+  }
+  return counts;
+}
+
+}  // namespace cube::vmm::ring0

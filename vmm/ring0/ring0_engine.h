@@ -1,0 +1,124 @@
+#ifndef CUBE_VMM_RING0_RING0_ENGINE_H_
+#define CUBE_VMM_RING0_RING0_ENGINE_H_
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "vmm/assist/exception_delivery.h"
+#include "vmm/assist/instruction_assist.h"
+#include "vmm/kvm/kvm_vcpu.h"
+#include "vmm/ring0/cpu.h"
+#include "vmm/ring0/op.h"
+#include "vmm/ring0/ring0_shared.h"
+#include "vmm/ring0/soft_mmu.h"
+
+namespace cube::vmm::ring0 {
+
+// Runs one vCPU where KVM only emulates guest ring 0: ring 0 in the interpreter, user mode under
+// KVM, and single instructions by whoever knows them. It stands around every KVM_RUN:
+//
+//   BeforeRun() interprets until KVM is needed, and leaves the vCPU so that KVM_RUN does just that;
+//   AfterRun() looks at the exit, and takes ring 0 back when it is the engine's turn.
+//
+// Ways into ring 0 while KVM runs user mode (docs/host.md): breakpoints on the guest's #PF, #GP, #UD
+// and #DE handlers; the IDT's limit is cut behind #PF, so that interrupts and all other vectors
+// arrive as #GP, whose error code names them. So the guest's own debug registers are not available
+// to it. Belongs to the vCPU's thread, except RequestPoll().
+class Ring0Engine {
+ public:
+  Ring0Engine(Ring0Shared* shared, XsaveLayout layout);
+  ~Ring0Engine();
+  Ring0Engine(const Ring0Engine&) = delete;
+  Ring0Engine& operator=(const Ring0Engine&) = delete;
+
+  // What the vCPU's other parts have set must be in `vcpu` by now. Once, on its thread.
+  Status Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcpus);
+
+  enum class Outcome {
+    kRun,         // BeforeRun: call KVM_RUN. AfterRun: the exit was the engine's
+    kStopped,     // BeforeRun: RequestPoll() was called; ask whether to go on
+    kNotMine,     // AfterRun: the exit is for others to handle, who then run on
+    kTripleFault,
+    kUnhandled,   // an exit the engine has no answer to: the VM must stop
+  };
+  Result<Outcome> BeforeRun(KvmVcpu* vcpu);
+  Result<Outcome> AfterRun(KvmVcpu* vcpu);
+
+  // Makes BeforeRun() return soon. Any thread.
+  void RequestPoll() { cpu_->attention.store(true, std::memory_order_relaxed); }
+
+  // Interpreted instructions, entries, hand-offs by what was handed off.
+  std::map<std::string, uint64_t> Counts();
+
+ private:
+  // What KVM was last asked to do.
+  enum class Mode : uint8_t {
+    kInterpret,  // nothing: the interpreter is next
+    kStep,       // one instruction of ring 0, or one of a mode before 64-bit
+    kUser,       // from an IRET or SYSRET on
+    kHalt,       // HLT, until an interrupt
+    kReplay,     // the replay stub
+  };
+
+  // State between KVM and the interpreter.
+  Status Load(KvmVcpu* vcpu);
+  Status Save(KvmVcpu* vcpu);
+  bool Interpretable() const;
+
+  Result<Outcome> OnStop(KvmVcpu* vcpu, Stop stop);
+  Status Enter(KvmVcpu* vcpu, Mode mode);
+  Status EnterReplay(KvmVcpu* vcpu);
+  Result<Outcome> Assist(KvmVcpu* vcpu);
+  Result<Outcome> AccessMsr(KvmVcpu* vcpu);
+  Result<bool> Deliver(KvmVcpu* vcpu, const Exception& exception);
+  bool InterruptMayWait() const;
+
+  // Exits.
+  Result<Outcome> TakeOver(KvmVcpu* vcpu);
+  Result<Outcome> OnDebug(KvmVcpu* vcpu);
+  // Undoes the #GP that an interrupt beyond the IDT's limit became, and delivers it.
+  Result<Outcome> Redeliver(KvmVcpu* vcpu, const std::array<uint64_t, 6>& frame);
+  void CompleteSyscall(const std::array<uint64_t, 6>& frame);
+
+  Status SetDebug(KvmVcpu* vcpu, bool step);
+  uint64_t HandlerOf(uint8_t vector);
+  void CountHandOff(KvmVcpu* vcpu);
+
+  Ring0Shared* shared_;
+  std::unique_ptr<Cpu> cpu_;
+  Op single_[2];
+  SoftMmu mmu_;
+  InstructionAssist assist_;
+  Mode mode_ = Mode::kInterpret;
+  bool locked_ = false;
+  bool have_state_ = false;  // cpu_ holds the vCPU's registers, newer than KVM's
+
+  // KVM's segment state and descriptor tables as last seen, and the IDT as the guest set it.
+  kvm_sregs sregs_ = {};
+  uint64_t rip_before_ = 0;
+  uint16_t real_idt_limit_ = 0;
+  uint16_t shown_idt_limit_ = 0;
+  uint64_t idt_base_ = 0;
+  uint64_t kvm_kernel_gs_base_ = 0;
+  kvm_guest_debug debug_ = {};
+  bool debug_known_ = false;
+
+  uint64_t star_ = 0, lstar_ = 0, flag_mask_ = 0;
+  uint64_t deadline_ = ~0ull;       // guest TSC of the next timer interrupt
+  uint64_t last_run_ = 0;           // host TSC of the last KVM_RUN
+  uint64_t poll_interval_ = 0;      // in ticks of the host's TSC
+
+  struct Counters {
+    uint64_t takeovers = 0, syscalls = 0, faults = 0, interrupts = 0, steps = 0, polls = 0,
+             injections = 0, user_entries = 0, replays = 0, assists = 0, msrs = 0, exceptions = 0;
+  } counters_;
+  std::map<uint32_t, uint64_t> hand_offs_;  // by opcode bytes
+};
+
+}  // namespace cube::vmm::ring0
+
+#endif  // CUBE_VMM_RING0_RING0_ENGINE_H_

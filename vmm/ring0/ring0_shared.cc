@@ -1,0 +1,51 @@
+#include "vmm/ring0/ring0_shared.h"
+
+#include <sched.h>
+
+#include <algorithm>
+
+namespace cube::vmm::ring0 {
+
+Ring0Shared::Ring0Shared(const GuestMemory& guest_memory, const Bus* port_bus, const Bus* mmio_bus,
+                         PageFlags page_flags, CodeCache code_cache, ShadowReplay shadow_replay)
+    : memory(guest_memory),
+      ports(port_bus),
+      mmio(mmio_bus),
+      flags(std::move(page_flags)),
+      tables(guest_memory, &flags),
+      code(std::move(code_cache)),
+      replay(std::move(shadow_replay)) {
+  code.MarkIn(&flags);
+}
+
+Result<std::unique_ptr<Ring0Shared>> Ring0Shared::Create(const KvmVm& vm,
+                                                         const GuestMemory& memory,
+                                                         const Bus* ports, const Bus* mmio,
+                                                         uint32_t replay_slot) {
+  uint64_t end = 0;
+  for (const MemoryRegion& region : memory.regions()) {
+    end = std::max<uint64_t>(end, region.guest_address + region.host.size());
+  }
+  CUBE_ASSIGN(PageFlags flags, PageFlags::Create(end));
+  CUBE_ASSIGN(CodeCache code, CodeCache::Create());
+  CUBE_ASSIGN(ShadowReplay replay, ShadowReplay::Create(vm, replay_slot));
+  return std::unique_ptr<Ring0Shared>(new Ring0Shared(
+      memory, ports, mmio, std::move(flags), std::move(code), std::move(replay)));
+}
+
+void Ring0Shared::Acquire() {
+  if (lock_.try_lock()) return;
+  waiting_.fetch_add(1, std::memory_order_relaxed);
+  lock_.lock();
+  waiting_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Ring0Shared::Yield() {
+  if (waiting_.load(std::memory_order_relaxed) == 0) return;
+  lock_.unlock();
+  // The lock is not fair: whoever was woken must get to it first.
+  sched_yield();
+  Acquire();
+}
+
+}  // namespace cube::vmm::ring0

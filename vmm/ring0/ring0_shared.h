@@ -1,0 +1,55 @@
+#ifndef CUBE_VMM_RING0_RING0_SHARED_H_
+#define CUBE_VMM_RING0_RING0_SHARED_H_
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/result.h"
+#include "vmm/bus.h"
+#include "vmm/guest_memory.h"
+#include "vmm/kvm/kvm_vm.h"
+#include "vmm/ring0/code_cache.h"
+#include "vmm/ring0/page_flags.h"
+#include "vmm/ring0/shadow_replay.h"
+#include "vmm/ring0/table_tracker.h"
+
+namespace cube::vmm::ring0 {
+
+// What the engines of a VM's vCPUs have in common. One vCPU at a time is in ring 0 under the engine:
+// all of this, and the guest's kernel, is used under `lock`, which an engine gives up while KVM runs
+// and, if others wait, at every poll. User mode runs in parallel.
+class Ring0Shared {
+ public:
+  // `ports` and `mmio` are the VM's, and must outlive this.
+  static Result<std::unique_ptr<Ring0Shared>> Create(const KvmVm& vm, const GuestMemory& memory,
+                                                     const Bus* ports, const Bus* mmio,
+                                                     uint32_t replay_slot);
+
+  // Takes and gives up the lock; Yield() does both if another vCPU waits for it.
+  void Acquire();
+  void Release() { lock_.unlock(); }
+  void Yield();
+
+  const GuestMemory& memory;
+  const Bus* ports;
+  const Bus* mmio;
+  PageFlags flags;
+  TableTracker tables;
+  CodeCache code;
+  ShadowReplay replay;
+  // CR3s of the engines, for TableTracker::Rebuild(); filled as vCPUs are made.
+  std::vector<const uint64_t*> roots;
+
+ private:
+  Ring0Shared(const GuestMemory& memory, const Bus* ports, const Bus* mmio, PageFlags page_flags,
+              CodeCache code_cache, ShadowReplay shadow_replay);
+
+  std::mutex lock_;
+  std::atomic<int> waiting_{0};
+};
+
+}  // namespace cube::vmm::ring0
+
+#endif  // CUBE_VMM_RING0_RING0_SHARED_H_
