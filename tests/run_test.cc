@@ -32,6 +32,15 @@ TEST(Run, ABzImageBootsToo) {
   EXPECT_EQ(run.err, "");
 }
 
+// Without the ring-0 engine everything works, slowly; on a host that runs ring 0 itself the option
+// changes nothing.
+TEST(Run, WorksOnKvmsEmulatorToo) {
+  Finished run = RunProcess(
+      Vmm({"--ring0", "kvm"}, {"/bin/sh", "-c", "echo $(echo one two | wc -w); exit 5"}));
+  EXPECT_EQ(run.status, 5) << run.err;
+  EXPECT_EQ(run.out, "2\n");
+}
+
 TEST(Run, StreamsAreApartAndTheStatusIsTheCommands) {
   Finished run = RunProcess(Vmm({"-e", "WORD=there", "-w", "/tmp"},
                                 {"/bin/sh", "-c", "pwd; echo $WORD >&2; exit 7"}));
@@ -77,7 +86,7 @@ TEST(Run, AReaderThatLeavesEndsTheCommandBySigpipe) {
 }
 
 TEST(Run, ATimeLimitStopsAGuestThatSpins) {
-  Finished run = RunProcess(Vmm({"--timeout", "2"}, {"/bin/true"}));
+  Finished run = RunProcess(Vmm({"--timeout", "2"}, {"/bin/sh", "-c", "while :; do :; done"}));
   EXPECT_EQ(run.status, 124);
   EXPECT_EQ(run.err, "cube-vmm: time limit of 2 s reached\n");
 }
@@ -132,8 +141,14 @@ int PrivateMemory(pid_t pid, uint64_t guest_memory) {
 TEST(Run, AnIdleVmmKeepsAtMostOneAndAHalfMegabytes) {
   Process process(Vmm({"--memory", "128"}, {"/bin/sh", "-c", "echo up; sleep 1000"}));
   EXPECT_EQ(process.WaitForOutput(), "up\n");
-  int kib = PrivateMemory(process.pid(), 128 << 20);
-  EXPECT_GT(kib, 100) << "nothing was counted";
+  // Idle is what it is a moment later, when what only the start needed has been given back.
+  int kib = 0;
+  for (int i = 0; i < 100; ++i) {
+    kib = PrivateMemory(process.pid(), 128 << 20);
+    ASSERT_GT(kib, 100) << "nothing was counted";
+    if (kib <= 1500) break;
+    usleep(100000);
+  }
   EXPECT_LE(kib, 1500);
   kill(process.pid(), SIGTERM);
   EXPECT_EQ(process.Finish().status, 128 + SIGTERM);

@@ -172,6 +172,10 @@ void Machine::WakeAgent() {
   (void)serial_->Receive({&byte, 1});
 }
 
+void Machine::TrimMemory() {
+  if (ring0_ != nullptr) ring0_->RequestTrim();
+}
+
 void Machine::ReportStop(StopReason reason) {
   {
     std::lock_guard lock(stop_mutex_);

@@ -67,6 +67,9 @@ class Machine {
   // Wakes the agent if it sleeps: the host has changed a ring of the mailbox. Any thread.
   void WakeAgent();
 
+  // Gives back memory that a guest needs only while it boots. Any thread.
+  void TrimMemory();
+
   // Samples the boot CPU's guest; before Start().
   void Profile(GuestProfiler* profiler) { vcpus_[0]->Profile(profiler); }
 

@@ -37,6 +37,9 @@ double Milliseconds(uint64_t from, uint64_t to) {
   return to < from ? 0 : static_cast<double>(to - from) / 1e6;
 }
 
+// After the guest's program was started, when to give memory back a second time.
+constexpr uint64_t kSecondTrimNanoseconds = 300'000'000;
+
 // When each phase of a run ended, CLOCK_MONOTONIC nanoseconds; 0 for what did not happen.
 struct Timeline {
   uint64_t start = 0;
@@ -61,6 +64,7 @@ class Run {
   Status WatchMachine();
   Status StartSession();
   Status SetUpConsole();
+  void TrimMemory();
 
   // On vCPU threads: hand over to the event loop.
   void PostCommand(abi::Command command, uint32_t argument);
@@ -85,6 +89,7 @@ class Run {
   UniqueFd posted_;
   UniqueFd signals_;
   std::optional<Timer> timer_;
+  std::optional<Timer> trim_timer_;
   std::optional<RawTerminal> terminal_;
   ConsoleEscape escape_;
   ConsoleLog console_;
@@ -178,6 +183,11 @@ Status Run::WatchSignals() {
     Finish(128 + static_cast<int>(info.ssi_signo),
            Format("stopped by signal %u", info.ssi_signo));
   }));
+  CUBE_ASSIGN(trim_timer_, Timer::Create());
+  CUBE_TRY(loop_->Add(trim_timer_->fd(), EPOLLIN, [this](uint32_t) {
+    trim_timer_->Acknowledge();
+    TrimMemory();
+  }));
   if (options_.timeout <= 0) return OkStatus();
   CUBE_ASSIGN(timer_, Timer::Create());
   CUBE_TRY(timer_->Set(static_cast<uint64_t>(options_.timeout * 1e9)));
@@ -185,6 +195,11 @@ Status Run::WatchSignals() {
     timer_->Acknowledge();
     Finish(kStatusTimeout, Format("time limit of %g s reached", options_.timeout));
   });
+}
+
+void Run::TrimMemory() {
+  ReleaseProgramPages();
+  machine_->TrimMemory();
 }
 
 Status Run::SetUpConsole() {
@@ -219,8 +234,10 @@ Status Run::WatchMachine() {
           [this] { machine_->WakeAgent(); },
           [this](uint32_t) {
             time_.started = Now();
-            // The probe, the loader, and for the most part the decoder have done their work.
-            ReleaseProgramPages();
+            // The probe, the loader, and for the most part the decoder have done their work; and
+            // once more when the program is under way. Failing to costs memory, nothing else.
+            TrimMemory();
+            (void)trim_timer_->Set(kSecondTrimNanoseconds);
           },
           [this](uint32_t error, const std::string& text) {
             Finish(error == ENOENT ? kStatusNotFound : kStatusCannotRun, text);

@@ -247,7 +247,7 @@ class Decoding {
       case 0x8c:
         ModRm(8);
         op_->reg = digit_;
-        if (memory_ || size_ != 2) Use(ReadSegmentHandler(memory_));
+        Use(ReadSegmentHandler(memory_, size_));
         break;
       case 0x8d:
         ModRm(size_);

@@ -34,10 +34,12 @@ Result<std::unique_ptr<Ring0Shared>> Ring0Shared::Create(const KvmVm& vm,
 }
 
 void Ring0Shared::Acquire() {
-  if (lock_.try_lock()) return;
-  waiting_.fetch_add(1, std::memory_order_relaxed);
-  lock_.lock();
-  waiting_.fetch_sub(1, std::memory_order_relaxed);
+  if (!lock_.try_lock()) {
+    waiting_.fetch_add(1, std::memory_order_relaxed);
+    lock_.lock();
+    waiting_.fetch_sub(1, std::memory_order_relaxed);
+  }
+  if (trim_.exchange(false, std::memory_order_relaxed)) code.DropAll();
 }
 
 void Ring0Shared::Yield() {

@@ -27,10 +27,13 @@ class Ring0Shared {
                                                      const Bus* ports, const Bus* mmio,
                                                      uint32_t replay_slot);
 
-  // Takes and gives up the lock; Yield() does both if another vCPU waits for it.
+  // Takes and gives up the lock, between blocks; Yield() does both if another vCPU waits for it.
   void Acquire();
   void Release() { lock_.unlock(); }
   void Yield();
+  // Has the next Acquire() drop what was decoded: after boot, most of it never runs again. Any
+  // thread.
+  void RequestTrim() { trim_.store(true, std::memory_order_relaxed); }
 
   const GuestMemory& memory;
   const Bus* ports;
@@ -48,6 +51,7 @@ class Ring0Shared {
 
   std::mutex lock_;
   std::atomic<int> waiting_{0};
+  std::atomic<bool> trim_{false};
 };
 
 }  // namespace cube::vmm::ring0
