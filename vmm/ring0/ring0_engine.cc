@@ -59,6 +59,8 @@ Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcp
   lstar_ = values[3].data;
   flag_mask_ = values[4].data;
   last_run_ = __rdtsc();
+  emulated_ = vcpu->OpenStatistic("insn_emulation");
+  shared_->roots.push_back(&cpu_->cr3);
   CUBE_ASSIGN(const kvm_sregs* sregs, vcpu->sregs());
   real_idt_limit_ = shown_idt_limit_ = sregs->idt.limit;
   idt_base_ = sregs->idt.base;
@@ -194,10 +196,10 @@ Status Ring0Engine::Enter(KvmVcpu* vcpu, Mode mode) {
     kvm_kernel_gs_base_ = cpu_->kernel_gs_base;
   }
   mode_ = mode;
-  if (mode != Mode::kReplay) {
-    locked_ = false;
-    shared_->Release();
-  }
+  // The return to user mode itself; STI and HLT.
+  if (mode != Mode::kStep) expected_emulated_ = emulated_.Read() + (mode == Mode::kHalt ? 2 : 1);
+  locked_ = false;
+  shared_->Release();
   return OkStatus();
 }
 
@@ -378,8 +380,24 @@ Result<Ring0Engine::Outcome> Ring0Engine::TakeOver(KvmVcpu* vcpu) {
   }
   CUBE_TRY(Load(vcpu));
   mmu_.Refresh(*cpu_);
+  bool ran_alone = mode_ == Mode::kUser || mode_ == Mode::kHalt;
   mode_ = Mode::kInterpret;
+  if (ran_alone && emulated_.Read() > expected_emulated_) CUBE_TRY(Resynchronise(vcpu));
   return Outcome::kRun;
+}
+
+Status Ring0Engine::Resynchronise(KvmVcpu* vcpu) {
+  ++counters_.resynchronisations;
+  std::vector<uint64_t> roots;
+  for (const uint64_t* root : shared_->roots) roots.push_back(*root);
+  shared_->tables.Rebuild(roots);
+  shared_->code.DropAll();
+  mmu_.FlushAll(*cpu_);
+  mmu_.Refresh(*cpu_);
+  const uint32_t index = kMsrKernelGsBase;
+  CUBE_ASSIGN(std::vector<kvm_msr_entry> values, vcpu->GetMsrs({&index, 1}));
+  cpu_->kernel_gs_base = kvm_kernel_gs_base_ = values[0].data;
+  return OkStatus();
 }
 
 Result<Ring0Engine::Outcome> Ring0Engine::AfterRun(KvmVcpu* vcpu) {
@@ -404,6 +422,11 @@ Result<Ring0Engine::Outcome> Ring0Engine::AfterRun(KvmVcpu* vcpu) {
         mode_ = Mode::kInterpret;
         return Outcome::kRun;
       }
+      ++expected_emulated_;
+      return Outcome::kNotMine;
+    case KVM_EXIT_MMIO:
+      // A store of user mode to a device is emulated too.
+      ++expected_emulated_;
       return Outcome::kNotMine;
     default:
       return Outcome::kNotMine;
@@ -514,6 +537,7 @@ std::map<std::string, uint64_t> Ring0Engine::Counts() {
       {"ring0 assists", counters_.assists},
       {"ring0 msrs", counters_.msrs},
       {"ring0 exceptions", counters_.exceptions},
+      {"ring0 resynchronisations", counters_.resynchronisations},
   };
   for (const auto& [key, count] : hand_offs_) {
     uint8_t bytes[4];

@@ -82,10 +82,14 @@ void TableTracker::SwitchRoot(uint64_t old_root, uint64_t new_root) {
 void TableTracker::Rebuild(const std::vector<uint64_t>& roots) {
   for (const auto& [page, table] : tables_) flags_->Clear(page, PageFlags::kTable);
   tables_.clear();
-  roots_.clear();
-  for (uint64_t root : roots) {
-    if (roots_[root & kEntryAddress]++ == 0) Link(root & kEntryAddress, 4);
+  // Roots that no CR3 holds belong to processes that will run again, and KVM may shadow them.
+  std::unordered_map<uint64_t, uint32_t> old;
+  old.swap(roots_);
+  for (uint64_t root : roots) ++roots_[root & kEntryAddress];
+  for (const auto& [root, count] : old) {
+    if (MapsUserSpace(root)) roots_.emplace(root, 0);
   }
+  for (const auto& [root, count] : roots_) Link(root, 4);
 }
 
 void TableTracker::Changed(uint64_t entry, uint64_t old_value, uint64_t new_value) {
