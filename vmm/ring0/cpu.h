@@ -86,6 +86,8 @@ struct Cpu {
   uint64_t kernel_gs_base = 0;
   uint64_t cr0 = 0, cr2 = 0, cr3 = 0, cr4 = 0, efer = 0;
   uint16_t es = 0, cs = 0, ss = 0, ds = 0, fs = 0, gs = 0;
+  // The stack selector of SYSCALL, whose descriptor the guest promises to be flat (STAR).
+  uint16_t kernel_ss = 0;
   // Physical addresses from this bit up are reserved in page-table entries.
   uint8_t physical_bits = 46;
   // What to add to the host's TSC; not offered if not known.

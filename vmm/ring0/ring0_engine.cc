@@ -56,6 +56,7 @@ Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcp
   cpu_->kernel_gs_base = kvm_kernel_gs_base_ = values[0].data;
   cpu_->tsc_aux = values[1].data;
   star_ = values[2].data;
+  SetKernelStackSelector();
   lstar_ = values[3].data;
   flag_mask_ = values[4].data;
   last_run_ = __rdtsc();
@@ -130,6 +131,11 @@ Status Ring0Engine::Save(KvmVcpu* vcpu) {
   wanted.cr4 = cpu.cr4;
   if (wanted.cs.selector != cpu.cs) wanted.cs = LongModeCode(cpu.cs, 0);
   if (wanted.ss.selector != cpu.ss) wanted.ss = LongModeData(cpu.ss, 0);
+  // In 64-bit mode the rest of these means nothing.
+  wanted.ds.selector = cpu.ds;
+  wanted.es.selector = cpu.es;
+  wanted.fs.selector = cpu.fs;
+  wanted.gs.selector = cpu.gs;
   bool long_mode = (cpu.efer & kEferLongModeActive) != 0;
   shown_idt_limit_ = real_idt_limit_;
   if (long_mode && real_idt_limit_ >= kShownVectors * kGateSize) {
@@ -363,7 +369,10 @@ Result<Ring0Engine::Outcome> Ring0Engine::AccessMsr(KvmVcpu* vcpu) {
   cpu.rip += kMsrLength;
   switch (index) {
     case kMsrTscDeadline: deadline_ = value == 0 ? ~0ull : value; break;
-    case kMsrStar: star_ = value; break;
+    case kMsrStar:
+      star_ = value;
+      SetKernelStackSelector();
+      break;
     case kMsrLstar: lstar_ = value; break;
     case kMsrSyscallMask: flag_mask_ = value; break;
     default: break;
@@ -504,10 +513,14 @@ Result<Ring0Engine::Outcome> Ring0Engine::Redeliver(KvmVcpu* vcpu,
 void Ring0Engine::CompleteSyscall(const std::array<uint64_t, 6>& frame) {
   Cpu& cpu = *cpu_;
   cpu.cs = static_cast<uint16_t>(star_ >> 32 & 0xfffc);
-  cpu.ss = static_cast<uint16_t>(cpu.cs + 8);
+  cpu.ss = cpu.kernel_ss;
   cpu.rip = lstar_;
   cpu.r[kRsp] = frame[4];
   cpu.set_rflags(frame[3] & ~flag_mask_ & kFlagsAfterSyscall);
+}
+
+void Ring0Engine::SetKernelStackSelector() {
+  cpu_->kernel_ss = static_cast<uint16_t>((star_ >> 32 & 0xfffc) + 8);
 }
 
 void Ring0Engine::CountHandOff(KvmVcpu* vcpu) {

@@ -86,6 +86,7 @@ class Ring0Engine {
   Result<Outcome> OnDebug(KvmVcpu* vcpu);
   // Undoes the #GP that an interrupt beyond the IDT's limit became, and delivers it.
   Result<Outcome> Redeliver(KvmVcpu* vcpu, const std::array<uint64_t, 6>& frame);
+  void SetKernelStackSelector();
   void CompleteSyscall(const std::array<uint64_t, 6>& frame);
 
   Status SetDebug(KvmVcpu* vcpu, bool step);
