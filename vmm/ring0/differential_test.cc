@@ -4,18 +4,19 @@
 #include <cstdlib>
 #include <map>
 #include <random>
-#include <set>
+#include <optional>
 #include <string>
+#include <string_view>
 
+#include "vmm/paging.h"
 #include "vmm/ring0/instruction_table.h"
 #include "vmm/ring0/interpreter.h"
 #include "vmm/ring0/native_run.h"
 #include "vmm/ring0/test_machine.h"
-#include "vmm/paging.h"
 #include "vmm/segments.h"
 
 // Each instruction against the processor itself: the same bytes on the same registers, flags and
-// memory, natively and interpreted. CUBE_SEED and CUBE_CASES (batches per encoding) in the
+// memory, natively and interpreted. CUBE_SEED and CUBE_BATCHES (of 256 cases, per encoding) in the
 // environment make other or more of them.
 namespace cube::vmm::ring0 {
 namespace {
@@ -57,6 +58,9 @@ class WindowMachine {
       uint64_t rights = at == 0 ? kEntryPresent : TestMachine::kRights;
       machine_.Map(window::kReadOnly + at, kWindowPhysical + at, rights | kEntryNoExecute);
     }
+    // What a Linux process has.
+    machine_.cpu().cs = 0x33;
+    machine_.cpu().ss = 0x2b;
     memset(machine_.At(kCodePhysical), window::kHalt, window::kCodeSize);
   }
 
@@ -146,9 +150,12 @@ class DifferentialTest : public testing::Test {
     same("halted", test.halted(), stop == Stop::kHalt);
     if (stop == Stop::kException) {
       same("vector", test.vector, cpu.exception.vector);
-      if (test.vector == 14) {
+      // Which operand of CMPS is read first, and faults if both do, is the processor's choice.
+      if (test.vector == 14 && encoding.name != std::string_view("cmps")) {
         same("address", test.fault_address, cpu.exception.address);
-        same("error", test.error_code & ~4u, cpu.exception.error_code);  // ring 0, not 3
+        // Not ring 3; and in the upper half the host has mapped something else.
+        uint32_t mask = test.fault_address >> 63 != 0 ? ~5u : ~4u;
+        same("error", test.error_code & mask, cpu.exception.error_code & mask);
       }
     }
     for (size_t i = 0; i < window::kSize; ++i) {
@@ -182,7 +189,7 @@ class DifferentialTest : public testing::Test {
 };
 
 TEST_F(DifferentialTest, EveryEncoding) {
-  uint64_t batches = FromEnvironment("CUBE_CASES", 8);
+  uint64_t batches = FromEnvironment("CUBE_BATCHES", 10);
   for (uint64_t i = 0; i < batches; ++i) {
     NewPattern();
     for (const Encoding& encoding : Encodings()) {

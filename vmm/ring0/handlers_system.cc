@@ -171,14 +171,15 @@ uint16_t* SegmentSelector(Cpu& cpu, uint8_t number) {
     default: return nullptr;
   }
 }
-template <bool kMemory>
+// Into a register of 16 bits it leaves the rest; Linux saves FS and GS that way at every switch.
+template <bool kMemory, typename T>
 const Op* ReadSegment(Cpu& cpu, const Op* op) {
   const uint16_t* selector = SegmentSelector(cpu, op->reg);
   if (selector == nullptr) return HandOff(cpu, op);
   if constexpr (kMemory) {
     if (!Store<uint16_t>(cpu, Address(cpu, op), *selector)) [[unlikely]] return Stopped(cpu, op);
   } else {
-    cpu.r[op->base] = *selector;
+    SetReg<T>(cpu, op->base, *selector);
   }
   return op + 1;
 }
@@ -262,7 +263,10 @@ Handler ReadTscHandler(bool with_aux) { return with_aux ? ReadTsc<true> : ReadTs
 Handler ReadControlHandler() { return ReadControl; }
 Handler WriteControlHandler() { return WriteControl; }
 Handler InvalidatePageHandler() { return InvalidatePage; }
-Handler ReadSegmentHandler(bool memory) { return memory ? ReadSegment<true> : ReadSegment<false>; }
+Handler ReadSegmentHandler(bool memory, unsigned size) {
+  if (memory) return ReadSegment<true, uint16_t>;
+  return size == 2 ? ReadSegment<false, uint16_t> : ReadSegment<false, uint64_t>;
+}
 Handler WriteSegmentHandler(bool memory) {
   return memory ? WriteSegment<true> : WriteSegment<false>;
 }

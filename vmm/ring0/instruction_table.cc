@@ -146,6 +146,9 @@ std::vector<Encoding> MakeEncodings() {
       {"rdgsbase", 0x0fae, 1, "dq", "r", kNone, U::kNothing, S::kNone, 0xf3},
       {"wrgsbase", 0x0fae, 3, "dq", "r", kNone, U::kNothing, S::kNone, 0xf3},
   };
+  for (int8_t segment = 0; segment < 6; ++segment) {
+    all.push_back({"mov from segment", 0x8c, segment, kWide, "rm"});
+  }
   AddArithmetic(&all);
   AddConditional(&all);
   AddStrings(&all);

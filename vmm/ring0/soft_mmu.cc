@@ -193,8 +193,9 @@ bool SoftMmu::Modify(Cpu& cpu, uint64_t address, size_t size, Change change, voi
   if (!InOnePage(address, size)) {
     // Both pages are checked for writing before the value is read.
     Page page;
+    uint64_t second = (address | kOffsetMask) + 1;
     if (!Translate(cpu, address, Access::kWrite, &page) ||
-        !Translate(cpu, address + size - 1, Access::kWrite, &page) ||
+        !Translate(cpu, second, Access::kWrite, &page) ||
         !Load(cpu, address, &value, size)) {
       return false;
     }
