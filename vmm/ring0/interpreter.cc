@@ -33,10 +33,10 @@ size_t DecodeBlock(std::span<const uint8_t> bytes, uint16_t at, std::span<Op> op
     if (decoded == Decoded::kTruncated) break;
     uint8_t length = ops[count].length;
     ++count;
-    if (decoded == Decoded::kEnds) return count;
     bytes = bytes.subspan(length);
     at = static_cast<uint16_t>(at + length);
-    if (bytes.empty()) break;
+    // What ends a block may still go on to the next instruction, as a load of CR3 does.
+    if (decoded == Decoded::kEnds || bytes.empty()) break;
   }
   if (count == 0) return 0;
   ops[count] = CutAt(at);
