@@ -265,12 +265,9 @@ class Decoding {
         if (digit_ == 0 && !operand16_) Use(PopHandler(memory_));
         break;
       case 0x90:
-        if (repeat_ == Repeat::kWhileEqual) {
-          Use(PauseHandler());
-          break;
-        }
+        // With REX.B it exchanges R8, whatever the other prefixes.
         if ((rex_ & 1) == 0) {
-          Use(NoOperationHandler());
+          Use(repeat_ == Repeat::kWhileEqual ? PauseHandler() : NoOperationHandler());
           break;
         }
         [[fallthrough]];

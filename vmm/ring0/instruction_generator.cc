@@ -136,7 +136,10 @@ class Instance {
     if (!memory_ && OneIn(32)) Byte(0x3e);
     if (segment_) Byte(0x65);
     if (form_ == 'l') Byte(0xf0);
-    if (size_ == 2) Byte(0x66);
+    // Where the size is decided otherwise it means nothing, but of some it makes others.
+    bool idle = (size_ == 1 || size_ == 8) && e_.prefix == 0 && e_.opcode != 0x0fc3 &&
+                e_.special != Special::kCompareWide && OneIn(16);
+    if (size_ == 2 || idle) Byte(0x66);
     if (e_.prefix != 0) Byte(e_.prefix);
     unsigned rex = size_ == 8 ? 8 : 0;
     if (e_.digit == kRegister && reg >= 8) rex |= 4;

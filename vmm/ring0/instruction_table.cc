@@ -1,5 +1,6 @@
 #include "vmm/ring0/instruction_table.h"
 
+#include <iterator>
 #include <vector>
 
 namespace cube::vmm::ring0 {
@@ -149,6 +150,21 @@ std::vector<Encoding> MakeEncodings() {
   for (int8_t segment = 0; segment < 6; ++segment) {
     all.push_back({"mov from segment", 0x8c, segment, kWide, "rm"});
   }
+  // Prefixes that mean nothing there, or only to processors with more.
+  const Encoding kIgnored[] = {
+      {"xchg", 0x90, kInOpcode, kWide, "r", kNone, U::kNothing, S::kNone, 0xf3},
+      {"ret", 0xc3, kNoModRm, kFixed, "r", kNone, U::kNothing, S::kReturn, 0xf3},
+      {"ret", 0xc3, kNoModRm, kFixed, "r", kNone, U::kNothing, S::kReturn, 0xf2},
+      {"jmp", 0xe9, kNoModRm, kFixed, "r", kRelative32, U::kNothing, S::kNone, 0xf2},
+      {"call", 0xe8, kNoModRm, kFixed, "r", kRelative32, U::kNothing, S::kNone, 0xf2},
+      {"jcc", 0x74, kNoModRm, kFixed, "r", kRelative8, U::kNothing, S::kNone, 0xf2},
+      {"bsf", 0x0fbc, kRegister, kWide, "rm", kNone, U::kBitScan, S::kNone, 0xf2},
+      {"cmpxchg", 0x0fb1, kRegister, kAll, "l", kNone, U::kNothing, S::kCompare, 0xf2},
+      {"mov", 0x89, kRegister, kAll, "rm", kNone, U::kNothing, S::kNone, 0xf3},
+      {"add", 0x01, kRegister, kAll, "rm", kNone, U::kNothing, S::kNone, 0xf3},
+      {"push", 0x50, kInOpcode, kFixed, "r", kNone, U::kNothing, S::kNone, 0xf2},
+  };
+  all.insert(all.end(), std::begin(kIgnored), std::end(kIgnored));
   AddArithmetic(&all);
   AddConditional(&all);
   AddStrings(&all);
