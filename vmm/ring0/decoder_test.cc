@@ -216,7 +216,8 @@ TEST_F(DecoderTest, GuestKernel) {
   for (size_t i = 0; i < kernel.functions.size(); ++i) {
     uint64_t end = i + 1 < kernel.functions.size() ? kernel.functions[i + 1]
                                                    : kernel.address + kernel.text.size();
-    auto code = kernel.text.subspan(kernel.functions[i] - kernel.address, end - kernel.functions[i]);
+    uint64_t start = kernel.functions[i];
+    auto code = kernel.text.subspan(start - kernel.address, end - start);
     while (!code.empty()) {
       size_t length = Length(code);
       if (length == 0) break;  // data, or an instruction Capstone is too old for

@@ -68,7 +68,8 @@ class WindowMachine {
     Cpu& cpu = machine_.cpu();
     memcpy(memory(), pattern.data(), window::kSize);
     for (const NativeCase::Patch& patch : test.patches) {
-      if (patch.address != 0) memcpy(memory() + (patch.address - window::kReadOnly), &patch.value, 8);
+      if (patch.address == 0) continue;
+      memcpy(memory() + (patch.address - window::kReadOnly), &patch.value, 8);
     }
     uint64_t code = kCodePhysical + (test.before.rip - window::kCode);
     machine_.PutCode(code, {test.code.data(), test.length});
@@ -199,7 +200,9 @@ TEST_F(DifferentialTest, EveryEncoding) {
   }
   EXPECT_EQ(differences_, 0u);
   std::string handed_off;
-  for (const auto& [name, count] : handed_off_) handed_off += Format(" %s:%lu", name.c_str(), count);
+  for (const auto& [name, count] : handed_off_) {
+    handed_off += Format(" %s:%lu", name.c_str(), count);
+  }
   printf("%lu cases of %zu encodings; handed off:%s\n", compared_, Encodings().size(),
          handed_off.c_str());
   RecordProperty("cases", std::to_string(compared_));

@@ -123,7 +123,7 @@ class Instance {
 
   void Encode() {
     bool has_modrm = e_.digit != kNoModRm && e_.digit != kInOpcode;
-    unsigned reg = e_.digit >= 0 ? static_cast<unsigned>(e_.digit) : static_cast<unsigned>(Below(16));
+    auto reg = static_cast<unsigned>(e_.digit >= 0 ? static_cast<uint64_t>(e_.digit) : Below(16));
     unsigned rm = kNoRegister, base = kNoRegister, index = kNoRegister;
     if (e_.digit == kInOpcode || (has_modrm && !memory_)) {
       do {

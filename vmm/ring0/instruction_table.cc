@@ -20,10 +20,10 @@ void AddArithmetic(std::vector<Encoding>* all) {
     const char* name = kNames[i];
     U undefined = i == 1 || i == 4 || i == 6 ? U::kAdjust : U::kNothing;
     const char* forms = i == 7 ? "rm" : "rml";
-    auto opcode = static_cast<uint16_t>(i * 8);
-    all->push_back({name, static_cast<uint16_t>(opcode + 1), kRegister, kAll, forms, kNone, undefined});
-    all->push_back({name, static_cast<uint16_t>(opcode + 3), kRegister, kAll, "rm", kNone, undefined});
-    all->push_back({name, static_cast<uint16_t>(opcode + 5), kNoModRm, kAll, "r", kFull, undefined});
+    auto opcode = [i](int form) { return static_cast<uint16_t>(i * 8 + form); };
+    all->push_back({name, opcode(1), kRegister, kAll, forms, kNone, undefined});
+    all->push_back({name, opcode(3), kRegister, kAll, "rm", kNone, undefined});
+    all->push_back({name, opcode(5), kNoModRm, kAll, "r", kFull, undefined});
     all->push_back({name, 0x81, i, kAll, forms, kFull, undefined});
     all->push_back({name, 0x83, i, kWide, forms, kByte, undefined});
   }
@@ -39,7 +39,8 @@ void AddArithmetic(std::vector<Encoding>* all) {
     const char* forms = i == 0 ? "rm" : "rml";
     all->push_back({kBits[i], static_cast<uint16_t>(0x0fa3 + 8 * i), kRegister, kWide, forms, kNone,
                     U::kBitTest, S::kBitOffset});
-    all->push_back({kBits[i], 0x0fba, static_cast<int8_t>(4 + i), kWide, forms, kByte, U::kBitTest});
+    auto digit = static_cast<int8_t>(4 + i);
+    all->push_back({kBits[i], 0x0fba, digit, kWide, forms, kByte, U::kBitTest});
   }
 }
 

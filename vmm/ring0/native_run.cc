@@ -56,7 +56,8 @@ Status NativeRunner::Run(size_t count) {
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && batch_->next == batch_->count) return OkStatus();
+  bool exited = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  if (exited && batch_->next == batch_->count) return OkStatus();
   return Errorf("native case %u did not come back: wait status %d", batch_->next, status);
 }
 

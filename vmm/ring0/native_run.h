@@ -52,8 +52,8 @@ struct NativeCase {
   };
   std::array<Patch, 3> patches = {};
 
-  // Output. `vector` is the exception that ended it: 13 at another RIP than `before` is the HLT that
-  // follows the instruction or stands where it went.
+  // Output. `vector` is the exception that ended it: 13 at another RIP than `before` is the HLT
+  // that follows the instruction or stands where it went.
   MachineState after;
   uint8_t vector = 0;
   uint32_t error_code = 0;
