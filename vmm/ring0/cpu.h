@@ -58,19 +58,21 @@ struct PendingException {
 
 // A soft TLB entry: a guest page number that may be read or written, and what to add to a guest
 // address to get the host's.
-struct TlbEntry {
-  uint64_t read_page;
-  uint64_t write_page;
-  uint64_t addend;
-};
 inline constexpr uint64_t kNoPage = ~0ull;
+struct TlbEntry {
+  uint64_t read_page = kNoPage;
+  uint64_t write_page = kNoPage;
+  uint64_t addend = 0;
+};
 // Direct-mapped; the second half is for addresses of the upper half, where kernels keep global
 // mappings, so that a load of CR3 costs only the first.
 inline constexpr size_t kTlbHalf = 256;
 
+// No block begins at an address that is not canonical.
+inline constexpr uint64_t kNoJump = 1ull << 63;
 struct JumpEntry {
-  uint64_t rip;
-  const Op* ops;
+  uint64_t rip = kNoJump;
+  const Op* ops = nullptr;
 };
 inline constexpr size_t kJumpEntries = 1024;
 

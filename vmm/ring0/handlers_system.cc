@@ -171,6 +171,7 @@ uint16_t* SegmentSelector(Cpu& cpu, uint8_t number) {
     default: return nullptr;
   }
 }
+// Into a register of 16 bits it leaves the rest; Linux saves FS and GS that way at every switch.
 template <bool kMemory, typename T>
 const Op* ReadSegment(Cpu& cpu, const Op* op) {
   const uint16_t* selector = SegmentSelector(cpu, op->reg);
