@@ -459,13 +459,16 @@ constexpr Line kLines[] = {
 // Prints median and least of the batches, in nanoseconds an operation.
 void Measure(const Line& line, double budget, bool first) {
   constexpr size_t kBatches = 15, kFewest = 3;
-  double once = line.operation(1);
-  // The first is dearer than the others: it only says how many make a batch at most.
-  long batch = std::max(1L, static_cast<long>(budget / kBatches / std::max(once, 1.0)));
-  if (batch > 1) {
-    double all = line.operation(batch);
-    batch = std::clamp(static_cast<long>(static_cast<double>(batch) * budget / kBatches / all), 1L,
-                       1000000L);
+  constexpr long kLargest = 1000000;
+  // The first operation is dearer than the others, and a clock may stand still for a short one: so
+  // the batch grows by small factors until it takes its time.
+  line.operation(1);
+  const double wanted = budget / kBatches;
+  long batch = 1;
+  for (double took = line.operation(batch); took < wanted && batch < kLargest;) {
+    batch = static_cast<long>(static_cast<double>(batch) *
+                              std::clamp(wanted / std::max(took, 1.0), 1.2, 8.0)) + 1;
+    took = line.operation(batch);
   }
   std::vector<double> samples;
   double start = Now();
