@@ -73,7 +73,8 @@ class Machine {
   // Samples the boot CPU's guest; before Start().
   void Profile(GuestProfiler* profiler) { vcpus_[0]->Profile(profiler); }
 
-  // Exits of all vCPUs, and what the assist layer or the engine did by name; for a stopped machine.
+  // Exits of all vCPUs, and what the assist layer or the engine did, by name: the first is exact, and
+  // the second may be asked for, once the machine is stopped.
   uint64_t exits() const;
   std::map<std::string, uint64_t> Ring0Counts() const;
   // Sum over the vCPUs of a KVM statistic.

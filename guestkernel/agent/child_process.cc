@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -25,6 +27,7 @@ struct Plan {
   const char* directory;
   const char* console;  // null if fds are to be used
   int fds[3];
+  int report;  // where a failure goes if memory is not shared; -1 if it is
   // Set by the child if it fails. Volatile, because the compiler does not know that what a function
   // stores before it exits for good can be seen by anyone.
   volatile int error;
@@ -34,23 +37,14 @@ struct Plan {
 [[noreturn]] void Fail(Plan* plan, const char* doing) {
   plan->error = errno;
   plan->failed = doing;
+  // A child that shares no memory with the agent says it this way; the other has no pipe.
+  if (plan->report >= 0) {
+    [[maybe_unused]] ssize_t size = write(plan->report, plan, sizeof *plan);
+  }
   _exit(127);
 }
 
-[[noreturn]] void RunChild(Plan* plan) {
-  setsid();
-  if (plan->console != nullptr) {
-    int fd = open(plan->console, O_RDWR);
-    if (fd < 0) Fail(plan, "open the console for");
-    // Opening it gives a session leader its terminal only if no other session has it.
-    ioctl(fd, TIOCSCTTY, 1);
-    for (int i = 0; i < 3; ++i) dup2(fd, i);
-    if (fd > 2) close(fd);
-  } else {
-    // The pipes' ends are all above 2, which the agent keeps open, so no dup2 undoes another; it
-    // also clears close-on-exec.
-    for (int i = 0; i < 3; ++i) dup2(plan->fds[i], i);
-  }
+[[noreturn]] void RunProgram(Plan* plan) {
   if (chdir(plan->directory) < 0) Fail(plan, "enter the working directory of");
   // The agent catches nothing and ignores nothing, it only blocks: no handler is to be reset.
   sigset_t none;
@@ -74,7 +68,69 @@ struct Plan {
 // vfork() in a frame of its own, with nothing in it for the child to spoil.
 [[gnu::noinline]] pid_t Spawn(Plan* plan) {
   pid_t pid = vfork();
-  if (pid == 0) RunChild(plan);
+  if (pid != 0) return pid;
+  setsid();
+  // The pipes' ends are all above 2, which the agent keeps open, so no dup2 undoes another; it also
+  // clears close-on-exec.
+  for (int i = 0; i < 3; ++i) dup2(plan->fds[i], i);
+  RunProgram(plan);
+}
+
+// Leads the session of a program on the console, and ends as it does. When a session's leader ends
+// its terminal is hung up, and what was not yet sent is lost; so the program itself must not be it.
+[[noreturn]] void LeadSession(Plan* plan) {
+  setsid();
+  int fd = open(plan->console, O_RDWR);
+  if (fd < 0) Fail(plan, "open the console for");
+  // Opening it gives a session leader its terminal only if no other session has it.
+  ioctl(fd, TIOCSCTTY, 1);
+  for (int i = 0; i < 3; ++i) dup2(fd, i);
+  if (fd > 2) close(fd);
+  // Of the background is whoever takes the foreground: it must not be stopped for that.
+  sigset_t background;
+  sigemptyset(&background);
+  sigaddset(&background, SIGTTOU);
+  sigprocmask(SIG_BLOCK, &background, nullptr);
+  pid_t program = fork();
+  if (program < 0) Fail(plan, "start a process for");
+  if (program == 0) {
+    setpgid(0, 0);
+    tcsetpgrp(STDIN_FILENO, getpid());
+    RunProgram(plan);
+  }
+  close(plan->report);
+  int status = 0;
+  while (waitpid(program, &status, 0) < 0 && errno == EINTR) {
+  }
+  tcdrain(STDOUT_FILENO);
+  if (WIFEXITED(status)) _exit(WEXITSTATUS(status));
+  // Its death by the same signal is what the agent is to see.
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  kill(getpid(), WTERMSIG(status));
+  _exit(128 + WTERMSIG(status));
+}
+
+// Like Spawn(). The session's leader lives on, so memory cannot be shared with it: a pipe that
+// closes by itself when the program runs brings the plan of one that failed.
+pid_t SpawnOnConsole(Plan* plan) {
+  int report[2];
+  if (pipe2(report, O_CLOEXEC) < 0) return -1;
+  UniqueFd reader(report[0]);
+  UniqueFd writer(report[1]);
+  plan->report = writer.get();
+  pid_t pid = fork();
+  if (pid == 0) LeadSession(plan);
+  writer.Reset();
+  Plan failed = *plan;
+  ssize_t size;
+  while ((size = read(reader.get(), &failed, sizeof failed)) < 0 && errno == EINTR) {
+  }
+  if (pid > 0 && size == sizeof failed) {
+    plan->error = failed.error;
+    plan->failed = failed.failed;
+  }
   return pid;
 }
 
@@ -127,6 +183,7 @@ std::optional<ChildProcess> ChildProcess::Start(const StartRequest& request, con
   ChildProcess child;
   UniqueFd theirs[3];
   Plan plan = {};
+  plan.report = -1;
   if (request.on_console) {
     plan.console = console;
   } else {
@@ -145,7 +202,7 @@ std::optional<ChildProcess> ChildProcess::Start(const StartRequest& request, con
   plan.arguments = arguments.data();
   plan.variables = variables.data();
   plan.directory = request.directory.empty() ? "/" : request.directory.c_str();
-  child.pid = Spawn(&plan);
+  child.pid = request.on_console ? SpawnOnConsole(&plan) : Spawn(&plan);
   if (child.pid < 0) {
     SetFailure(failure, "start a process for", name, errno);
     return std::nullopt;

@@ -31,7 +31,7 @@ struct XsaveLayout {
 // and XRSTORS are XSAVEC and XRSTOR of the compacted format.
 class ExtendedState {
  public:
-  explicit ExtendedState(XsaveLayout layout) : layout_(std::move(layout)) {}
+  explicit ExtendedState(const XsaveLayout& layout) : layout_(layout) {}
 
   enum class Save { kStandard, kOptimized, kCompacted };
   // Stores the components named by EDX:EAX at `address`. False if `access` holds an exception;

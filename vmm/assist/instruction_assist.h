@@ -20,8 +20,8 @@ namespace cube::vmm {
 // knows and the test for each.
 class InstructionAssist {
  public:
-  InstructionAssist(const GuestMemory& memory, XsaveLayout layout)
-      : memory_(memory), extended_(std::move(layout)) {}
+  InstructionAssist(const GuestMemory& memory, const XsaveLayout& layout)
+      : memory_(memory), extended_(layout) {}
 
   enum class Outcome {
     kDone,     // registers are as after the instruction, or at the handler of what it raised

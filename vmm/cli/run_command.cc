@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -37,8 +38,11 @@ double Milliseconds(uint64_t from, uint64_t to) {
   return to < from ? 0 : static_cast<double>(to - from) / 1e6;
 }
 
-// After the guest's program was started, when to give memory back a second time.
-constexpr uint64_t kSecondTrimNanoseconds = 300'000'000;
+// A guest that has made fewer exits than this since the last look is idle, and what ran it can give
+// memory back. Looks are a second apart at first, and rarer the longer it stays idle.
+constexpr uint64_t kIdleExits = 200;
+constexpr uint64_t kFirstTrimSeconds = 1;
+constexpr uint64_t kLastTrimSeconds = 64;
 
 // When each phase of a run ended, CLOCK_MONOTONIC nanoseconds; 0 for what did not happen.
 struct Timeline {
@@ -65,6 +69,7 @@ class Run {
   Status StartSession();
   Status SetUpConsole();
   void TrimMemory();
+  void ArmTrimTimer();
 
   // On vCPU threads: hand over to the event loop.
   void PostCommand(abi::Command command, uint32_t argument);
@@ -90,6 +95,8 @@ class Run {
   UniqueFd signals_;
   std::optional<Timer> timer_;
   std::optional<Timer> trim_timer_;
+  uint64_t trim_seconds_ = kFirstTrimSeconds;
+  uint64_t trim_exits_ = 0;
   std::optional<RawTerminal> terminal_;
   ConsoleEscape escape_;
   ConsoleLog console_;
@@ -186,8 +193,14 @@ Status Run::WatchSignals() {
   CUBE_ASSIGN(trim_timer_, Timer::Create());
   CUBE_TRY(loop_->Add(trim_timer_->fd(), EPOLLIN, [this](uint32_t) {
     trim_timer_->Acknowledge();
-    TrimMemory();
+    uint64_t exits = machine_->exits();
+    bool idle = exits - trim_exits_ < kIdleExits;
+    trim_exits_ = exits;
+    if (idle) TrimMemory();
+    trim_seconds_ = idle ? std::min(2 * trim_seconds_, kLastTrimSeconds) : kFirstTrimSeconds;
+    ArmTrimTimer();
   }));
+  ArmTrimTimer();
   if (options_.timeout <= 0) return OkStatus();
   CUBE_ASSIGN(timer_, Timer::Create());
   CUBE_TRY(timer_->Set(static_cast<uint64_t>(options_.timeout * 1e9)));
@@ -196,6 +209,9 @@ Status Run::WatchSignals() {
     Finish(kStatusTimeout, Format("time limit of %g s reached", options_.timeout));
   });
 }
+
+// A timer that cannot be set costs memory, nothing else.
+void Run::ArmTrimTimer() { (void)trim_timer_->Set(trim_seconds_ * 1'000'000'000); }
 
 void Run::TrimMemory() {
   ReleaseProgramPages();
@@ -234,10 +250,8 @@ Status Run::WatchMachine() {
           [this] { machine_->WakeAgent(); },
           [this](uint32_t) {
             time_.started = Now();
-            // The probe, the loader, and for the most part the decoder have done their work; and
-            // once more when the program is under way. Failing to costs memory, nothing else.
+            // The probe, the loader, and for the most part the decoder have done their work.
             TrimMemory();
-            (void)trim_timer_->Set(kSecondTrimNanoseconds);
           },
           [this](uint32_t error, const std::string& text) {
             Finish(error == ENOENT ? kStatusNotFound : kStatusCannotRun, text);

@@ -186,23 +186,28 @@ uint64_t KvmVcpu::TscKhz() const {
   return khz < 0 ? 0 : static_cast<uint64_t>(khz);
 }
 
-uint64_t KvmVcpu::Statistic(const char* name) const {
+uint64_t KvmStatistic::Read() const {
+  uint64_t value = 0;
+  if (!fd_.valid()) return 0;
+  ssize_t size = pread(fd_.get(), &value, sizeof value, static_cast<off_t>(offset_));
+  return size == sizeof value ? value : 0;
+}
+
+KvmStatistic KvmVcpu::OpenStatistic(const char* name) const {
   UniqueFd stats(ioctl(fd_.get(), KVM_GET_STATS_FD, 0));
   kvm_stats_header header = {};
-  if (!stats.valid() || pread(stats.get(), &header, sizeof header, 0) != sizeof header) return 0;
-  if (header.name_size > 256 || header.num_desc > 1024) return 0;
+  if (!stats.valid() || pread(stats.get(), &header, sizeof header, 0) != sizeof header) return {};
+  if (header.name_size > 256 || header.num_desc > 1024) return {};
   size_t stride = sizeof(kvm_stats_desc) + header.name_size;
   std::vector<char> buffer(stride);
   for (uint32_t i = 0; i < header.num_desc; ++i) {
     off_t at = off_t{header.desc_offset} + static_cast<off_t>(i * stride);
-    if (pread(stats.get(), buffer.data(), stride, at) != static_cast<ssize_t>(stride)) return 0;
+    if (pread(stats.get(), buffer.data(), stride, at) != static_cast<ssize_t>(stride)) return {};
     const auto* desc = reinterpret_cast<const kvm_stats_desc*>(buffer.data());
     if (strncmp(desc->name, name, header.name_size) != 0) continue;
-    uint64_t value = 0;
-    off_t data = off_t{header.data_offset} + desc->offset;
-    return pread(stats.get(), &value, sizeof value, data) == sizeof value ? value : 0;
+    return {std::move(stats), uint64_t{header.data_offset} + desc->offset};
   }
-  return 0;
+  return {};
 }
 
 }  // namespace cube::vmm

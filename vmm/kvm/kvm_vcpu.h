@@ -12,6 +12,21 @@
 
 namespace cube::vmm {
 
+// One counter of KVM_GET_STATS_FD (4.133), kept open for reading it often.
+class KvmStatistic {
+ public:
+  KvmStatistic() = default;
+  KvmStatistic(UniqueFd fd, uint64_t offset) : fd_(std::move(fd)), offset_(offset) {}
+
+  bool valid() const { return fd_.valid(); }
+  // 0 if it cannot be read.
+  uint64_t Read() const;
+
+ private:
+  UniqueFd fd_;
+  uint64_t offset_ = 0;
+};
+
 // One vCPU (KVM API section 4, "vcpu ioctl"). All calls belong to the thread that runs it, except
 // RequestExit().
 //
@@ -65,8 +80,10 @@ class KvmVcpu {
   Result<uint64_t> TscOffset() const;
   // 4.56 KVM_GET_TSC_KHZ; 0 if KVM does not know.
   uint64_t TscKhz() const;
-  // One counter of KVM_GET_STATS_FD (4.133) by name; 0 if KVM does not keep it.
-  uint64_t Statistic(const char* name) const;
+  // A counter by name; not valid if KVM does not keep it.
+  KvmStatistic OpenStatistic(const char* name) const;
+  // Its value; 0 if KVM does not keep it.
+  uint64_t Statistic(const char* name) const { return OpenStatistic(name).Read(); }
 
   int fd() const { return fd_.get(); }
 

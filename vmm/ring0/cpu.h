@@ -58,19 +58,21 @@ struct PendingException {
 
 // A soft TLB entry: a guest page number that may be read or written, and what to add to a guest
 // address to get the host's.
-struct TlbEntry {
-  uint64_t read_page;
-  uint64_t write_page;
-  uint64_t addend;
-};
 inline constexpr uint64_t kNoPage = ~0ull;
+struct TlbEntry {
+  uint64_t read_page = kNoPage;
+  uint64_t write_page = kNoPage;
+  uint64_t addend = 0;
+};
 // Direct-mapped; the second half is for addresses of the upper half, where kernels keep global
 // mappings, so that a load of CR3 costs only the first.
 inline constexpr size_t kTlbHalf = 256;
 
+// No block begins at an address that is not canonical.
+inline constexpr uint64_t kNoJump = 1ull << 63;
 struct JumpEntry {
-  uint64_t rip;
-  const Op* ops;
+  uint64_t rip = kNoJump;
+  const Op* ops = nullptr;
 };
 inline constexpr size_t kJumpEntries = 1024;
 
@@ -86,6 +88,8 @@ struct Cpu {
   uint64_t kernel_gs_base = 0;
   uint64_t cr0 = 0, cr2 = 0, cr3 = 0, cr4 = 0, efer = 0;
   uint16_t es = 0, cs = 0, ss = 0, ds = 0, fs = 0, gs = 0;
+  // The stack selector of SYSCALL, whose descriptor the guest promises to be flat (STAR).
+  uint16_t kernel_ss = 0;
   // Physical addresses from this bit up are reserved in page-table entries.
   uint8_t physical_bits = 46;
   // What to add to the host's TSC; not offered if not known.

@@ -161,6 +161,8 @@ class Decoding {
   }
   unsigned ImmediateSize(unsigned size) const { return size == 8 ? 4 : size; }
 
+  // A prefix that in some places makes another instruction.
+  bool Prefixed() const { return operand16_ || repeat_ != Repeat::kNone; }
   void Use(Handler handler) { handler_ = handler; }
   void UseAndEnd(Handler handler) {
     handler_ = handler;
@@ -263,12 +265,9 @@ class Decoding {
         if (digit_ == 0 && !operand16_) Use(PopHandler(memory_));
         break;
       case 0x90:
-        if (repeat_ == Repeat::kWhileEqual) {
-          Use(PauseHandler());
-          break;
-        }
+        // With REX.B it exchanges R8, whatever the other prefixes.
         if ((rex_ & 1) == 0) {
-          Use(NoOperationHandler());
+          Use(repeat_ == Repeat::kWhileEqual ? PauseHandler() : NoOperationHandler());
           break;
         }
         [[fallthrough]];
@@ -387,14 +386,10 @@ class Decoding {
         break;
       case 0xfb: {
         // STI holds interrupts off for one instruction, which matters if that is HLT: KVM runs both.
+        // It also runs an STI at the end of a page, where what follows is not known.
         size_t next = reader_.position();
-        if (next >= all_.size()) {
-          truncated_sti_ = true;
-        } else if (all_[next] == 0xf4) {
-          UseAndEnd(HaltHandler());
-          break;
-        }
-        Use(FlagHandler(opcode));
+        if (next >= all_.size()) break;
+        UseHaltOr(all_[next] == 0xf4, FlagHandler(opcode));
         break;
       }
       case 0xf5: case 0xf8: case 0xf9: case 0xfa: case 0xfc: case 0xfd:
@@ -410,6 +405,14 @@ class Decoding {
         break;
       default:
         break;
+    }
+  }
+
+  void UseHaltOr(bool halt, Handler otherwise) {
+    if (halt) {
+      UseAndEnd(HaltHandler());
+    } else {
+      Use(otherwise);
     }
   }
 
@@ -616,7 +619,7 @@ class Decoding {
         break;
       case 0xc3:
         ModRm(size_);
-        if (memory_ && size_ != 2) Use(MoveHandler(size_, Form::kMemReg));
+        if (memory_ && !Prefixed()) Use(MoveHandler(size_, Form::kMemReg));
         break;
       case 0xc7:
         Group9();
@@ -657,6 +660,8 @@ class Decoding {
     uint8_t modrm = reader_.Peek();
     if (modrm >= 0xc0) {
       reader_.Byte();
+      // With a prefix these are others: of FRED, of shadow stacks.
+      if (Prefixed()) return;
       switch (modrm) {
         case 0xca: Use(AlignmentFlagHandler(false)); break;
         case 0xcb: Use(AlignmentFlagHandler(true)); break;
@@ -688,6 +693,7 @@ class Decoding {
   void Group15() {
     ModRm(8);
     if (memory_) {
+      if (repeat_ != Repeat::kNone) return;
       switch (digit_) {
         case 2: case 3: case 4: case 5: UseAndEnd(AssistHandler()); break;  // MXCSR, XSAVE, XRSTOR
         case 6:  // XSAVEOPT, CLWB
@@ -705,7 +711,7 @@ class Decoding {
     if (repeat_ == Repeat::kWhileEqual && digit_ < 4) {
       op_->base = static_cast<uint8_t>(rm_number_);
       Use(SegmentBaseHandler(digit_, size_));
-    } else if (repeat_ == Repeat::kNone && digit_ >= 5) {
+    } else if (!Prefixed() && digit_ >= 5) {
       Use(FenceHandler());
     }
   }
@@ -716,7 +722,6 @@ class Decoding {
   Handler handler_ = nullptr;
   bool ends_ = false;
   bool relative_ = false;
-  bool truncated_sti_ = false;
   Repeat repeat_ = Repeat::kNone;
   bool operand16_ = false;
   bool address32_ = false;

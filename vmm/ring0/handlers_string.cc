@@ -75,6 +75,8 @@ bool DoRun(Cpu& cpu, const Op* op, uint64_t left, uint64_t* done) {
   if constexpr (kString == String::kMove) {
     if (!cpu.mmu->ReadableRun(cpu, Source(cpu, op), limit, &from)) return false;
     limit = std::min(limit, from.size);
+    // An element across two pages: all of the source is read before the destination may fault.
+    if (limit < sizeof(T)) return true;
   }
   if (!cpu.mmu->WritableRun(cpu, cpu.r[kRdi], limit, &to)) return false;
   size_t count = std::min(limit, to.size) / sizeof(T);

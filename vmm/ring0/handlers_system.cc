@@ -171,6 +171,7 @@ uint16_t* SegmentSelector(Cpu& cpu, uint8_t number) {
     default: return nullptr;
   }
 }
+// Into a register of 16 bits it leaves the rest; Linux saves FS and GS that way at every switch.
 template <bool kMemory, typename T>
 const Op* ReadSegment(Cpu& cpu, const Op* op) {
   const uint16_t* selector = SegmentSelector(cpu, op->reg);
@@ -182,17 +183,25 @@ const Op* ReadSegment(Cpu& cpu, const Op* op) {
   }
   return op + 1;
 }
-// Only what changes nothing: the null selector over the null selector in DS and ES.
+// Only what needs no look into a descriptor table: the null selector in DS, ES, FS and GS, which
+// clears the base of the last two, and the kernel's own in SS.
 template <bool kMemory>
 const Op* WriteSegment(Cpu& cpu, const Op* op) {
-  if (op->reg != 0 && op->reg != 3) return HandOff(cpu, op);
   uint16_t value;
   if constexpr (kMemory) {
     if (!Load<uint16_t>(cpu, Address(cpu, op), &value)) [[unlikely]] return Stopped(cpu, op);
   } else {
     value = static_cast<uint16_t>(cpu.r[op->base]);
   }
-  if (value > 3 || value != *SegmentSelector(cpu, op->reg)) return HandOff(cpu, op);
+  if (op->reg == 2 && value != 0 && value == cpu.kernel_ss) {
+    cpu.ss = value;
+    return op + 1;
+  }
+  uint16_t* selector = SegmentSelector(cpu, op->reg);
+  if (op->reg == 1 || op->reg == 2 || selector == nullptr || value > 3) return HandOff(cpu, op);
+  *selector = value;
+  if (op->reg == 4) cpu.segment_base[kFsSegment] = 0;
+  if (op->reg == 5) cpu.segment_base[kGsSegment] = 0;
   return op + 1;
 }
 

@@ -35,6 +35,7 @@ size_t DecodeBlock(std::span<const uint8_t> bytes, uint16_t at, std::span<Op> op
     ++count;
     bytes = bytes.subspan(length);
     at = static_cast<uint16_t>(at + length);
+    // What ends a block may still go on to the next instruction, as a load of CR3 does.
     if (decoded == Decoded::kEnds || bytes.empty()) break;
   }
   if (count == 0) return 0;

@@ -56,9 +56,12 @@ Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcp
   cpu_->kernel_gs_base = kvm_kernel_gs_base_ = values[0].data;
   cpu_->tsc_aux = values[1].data;
   star_ = values[2].data;
+  SetKernelStackSelector();
   lstar_ = values[3].data;
   flag_mask_ = values[4].data;
   last_run_ = __rdtsc();
+  emulated_ = vcpu->OpenStatistic("insn_emulation");
+  shared_->roots.push_back(&cpu_->cr3);
   CUBE_ASSIGN(const kvm_sregs* sregs, vcpu->sregs());
   real_idt_limit_ = shown_idt_limit_ = sregs->idt.limit;
   idt_base_ = sregs->idt.base;
@@ -128,6 +131,11 @@ Status Ring0Engine::Save(KvmVcpu* vcpu) {
   wanted.cr4 = cpu.cr4;
   if (wanted.cs.selector != cpu.cs) wanted.cs = LongModeCode(cpu.cs, 0);
   if (wanted.ss.selector != cpu.ss) wanted.ss = LongModeData(cpu.ss, 0);
+  // In 64-bit mode the rest of these means nothing.
+  wanted.ds.selector = cpu.ds;
+  wanted.es.selector = cpu.es;
+  wanted.fs.selector = cpu.fs;
+  wanted.gs.selector = cpu.gs;
   bool long_mode = (cpu.efer & kEferLongModeActive) != 0;
   shown_idt_limit_ = real_idt_limit_;
   if (long_mode && real_idt_limit_ >= kShownVectors * kGateSize) {
@@ -194,10 +202,10 @@ Status Ring0Engine::Enter(KvmVcpu* vcpu, Mode mode) {
     kvm_kernel_gs_base_ = cpu_->kernel_gs_base;
   }
   mode_ = mode;
-  if (mode != Mode::kReplay) {
-    locked_ = false;
-    shared_->Release();
-  }
+  // The return to user mode itself; STI and HLT.
+  if (mode != Mode::kStep) expected_emulated_ = emulated_.Read() + (mode == Mode::kHalt ? 2 : 1);
+  locked_ = false;
+  shared_->Release();
   return OkStatus();
 }
 
@@ -361,7 +369,10 @@ Result<Ring0Engine::Outcome> Ring0Engine::AccessMsr(KvmVcpu* vcpu) {
   cpu.rip += kMsrLength;
   switch (index) {
     case kMsrTscDeadline: deadline_ = value == 0 ? ~0ull : value; break;
-    case kMsrStar: star_ = value; break;
+    case kMsrStar:
+      star_ = value;
+      SetKernelStackSelector();
+      break;
     case kMsrLstar: lstar_ = value; break;
     case kMsrSyscallMask: flag_mask_ = value; break;
     default: break;
@@ -378,8 +389,24 @@ Result<Ring0Engine::Outcome> Ring0Engine::TakeOver(KvmVcpu* vcpu) {
   }
   CUBE_TRY(Load(vcpu));
   mmu_.Refresh(*cpu_);
+  bool ran_alone = mode_ == Mode::kUser || mode_ == Mode::kHalt;
   mode_ = Mode::kInterpret;
+  if (ran_alone && emulated_.Read() > expected_emulated_) CUBE_TRY(Resynchronise(vcpu));
   return Outcome::kRun;
+}
+
+Status Ring0Engine::Resynchronise(KvmVcpu* vcpu) {
+  ++counters_.resynchronisations;
+  std::vector<uint64_t> roots;
+  for (const uint64_t* root : shared_->roots) roots.push_back(*root);
+  shared_->tables.Rebuild(roots);
+  shared_->code.DropAll();
+  mmu_.FlushAll(*cpu_);
+  mmu_.Refresh(*cpu_);
+  const uint32_t index = kMsrKernelGsBase;
+  CUBE_ASSIGN(std::vector<kvm_msr_entry> values, vcpu->GetMsrs({&index, 1}));
+  cpu_->kernel_gs_base = kvm_kernel_gs_base_ = values[0].data;
+  return OkStatus();
 }
 
 Result<Ring0Engine::Outcome> Ring0Engine::AfterRun(KvmVcpu* vcpu) {
@@ -404,6 +431,11 @@ Result<Ring0Engine::Outcome> Ring0Engine::AfterRun(KvmVcpu* vcpu) {
         mode_ = Mode::kInterpret;
         return Outcome::kRun;
       }
+      ++expected_emulated_;
+      return Outcome::kNotMine;
+    case KVM_EXIT_MMIO:
+      // A store of user mode to a device is emulated too.
+      ++expected_emulated_;
       return Outcome::kNotMine;
     default:
       return Outcome::kNotMine;
@@ -481,10 +513,14 @@ Result<Ring0Engine::Outcome> Ring0Engine::Redeliver(KvmVcpu* vcpu,
 void Ring0Engine::CompleteSyscall(const std::array<uint64_t, 6>& frame) {
   Cpu& cpu = *cpu_;
   cpu.cs = static_cast<uint16_t>(star_ >> 32 & 0xfffc);
-  cpu.ss = static_cast<uint16_t>(cpu.cs + 8);
+  cpu.ss = cpu.kernel_ss;
   cpu.rip = lstar_;
   cpu.r[kRsp] = frame[4];
   cpu.set_rflags(frame[3] & ~flag_mask_ & kFlagsAfterSyscall);
+}
+
+void Ring0Engine::SetKernelStackSelector() {
+  cpu_->kernel_ss = static_cast<uint16_t>((star_ >> 32 & 0xfffc) + 8);
 }
 
 void Ring0Engine::CountHandOff(KvmVcpu* vcpu) {
@@ -514,6 +550,7 @@ std::map<std::string, uint64_t> Ring0Engine::Counts() {
       {"ring0 assists", counters_.assists},
       {"ring0 msrs", counters_.msrs},
       {"ring0 exceptions", counters_.exceptions},
+      {"ring0 resynchronisations", counters_.resynchronisations},
   };
   for (const auto& [key, count] : hand_offs_) {
     uint8_t bytes[4];

@@ -77,11 +77,16 @@ class Ring0Engine {
   Result<bool> Deliver(KvmVcpu* vcpu, const Exception& exception);
   bool InterruptMayWait() const;
 
+  // KVM has run more of ring 0 than it was asked to, by an exception that is not caught: what was
+  // known of the guest's tables and code may be old.
+  Status Resynchronise(KvmVcpu* vcpu);
+
   // Exits.
   Result<Outcome> TakeOver(KvmVcpu* vcpu);
   Result<Outcome> OnDebug(KvmVcpu* vcpu);
   // Undoes the #GP that an interrupt beyond the IDT's limit became, and delivers it.
   Result<Outcome> Redeliver(KvmVcpu* vcpu, const std::array<uint64_t, 6>& frame);
+  void SetKernelStackSelector();
   void CompleteSyscall(const std::array<uint64_t, 6>& frame);
 
   Status SetDebug(KvmVcpu* vcpu, bool step);
@@ -107,6 +112,9 @@ class Ring0Engine {
   kvm_guest_debug debug_ = {};
   bool debug_known_ = false;
 
+  KvmStatistic emulated_;
+  uint64_t expected_emulated_ = 0;  // at the next take-over from user mode
+
   uint64_t star_ = 0, lstar_ = 0, flag_mask_ = 0;
   uint64_t deadline_ = ~0ull;       // guest TSC of the next timer interrupt
   uint64_t last_run_ = 0;           // host TSC of the last KVM_RUN
@@ -114,7 +122,8 @@ class Ring0Engine {
 
   struct Counters {
     uint64_t takeovers = 0, syscalls = 0, faults = 0, interrupts = 0, steps = 0, polls = 0,
-             injections = 0, user_entries = 0, replays = 0, assists = 0, msrs = 0, exceptions = 0;
+             injections = 0, user_entries = 0, replays = 0, assists = 0, msrs = 0, exceptions = 0,
+             resynchronisations = 0;
   } counters_;
   std::map<uint32_t, uint64_t> hand_offs_;  // by opcode bytes
 };

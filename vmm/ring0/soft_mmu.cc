@@ -32,7 +32,8 @@ uint64_t ReservedBits(const Cpu& cpu, uint64_t value, int level) {
 bool SoftMmu::PageFault(Cpu& cpu, uint64_t address, Access access, uint32_t extra) {
   uint32_t error = extra;
   if (access == Access::kWrite) error |= kFaultWrite;
-  if (access == Access::kFetch && (cpu.efer & kEferNoExecute) != 0) error |= kFaultFetch;
+  bool fetch_matters = (cpu.efer & kEferNoExecute) != 0 || (cpu.cr4 & kCr4Smep) != 0;
+  if (access == Access::kFetch && fetch_matters) error |= kFaultFetch;
   cpu.stop = Stop::kException;
   cpu.exception = {kVectorPageFault, true, false, error, address};
   return false;
@@ -97,8 +98,11 @@ bool SoftMmu::Translate(Cpu& cpu, uint64_t address, Access access, Page* page) {
   auto host = memory_.Slice(page->physical & ~kOffsetMask, kPageSize);
   page->host = host ? host->data() + (page->physical & kOffsetMask) : nullptr;
   page->user = user;
-  page->global = (value & kEntryGlobal) != 0;
+  page->global = (value & kEntryGlobal) != 0 && (cpu.cr4 & kCr4GlobalPages) != 0;
   page->writable = access == Access::kWrite;
+  // What is translated may be remembered, by the TLB or as a jump.
+  if (!page->global && address >> 63 != 0) upper_half_has_local_ = true;
+  largest_page_bits_ = std::max(largest_page_bits_, 3 + 9 * level);
   return true;
 }
 
@@ -107,11 +111,12 @@ void SoftMmu::Fill(Cpu& cpu, uint64_t address, const Page& page, bool write) {
   if (page.user && (cpu.cr4 & kCr4Smap) != 0) return;
   TlbEntry& entry = TlbOf(cpu, address);
   uint64_t number = address >> 12;
-  if (entry.read_page != number) entry.write_page = kNoPage;
+  uint64_t addend = reinterpret_cast<uint64_t>(page.host) - address;
+  // The guest may have changed the mapping without a flush: the right to write was the old page's.
+  if (entry.read_page != number || entry.addend != addend) entry.write_page = kNoPage;
   entry.read_page = number;
-  entry.addend = reinterpret_cast<uint64_t>(page.host) - address;
+  entry.addend = addend;
   if (write && flags_->Get(page.physical) == 0) entry.write_page = number;
-  if (!page.global && address >> 63 != 0) upper_half_has_local_ = true;
 }
 
 bool SoftMmu::Load(Cpu& cpu, uint64_t address, void* out, size_t size) {
@@ -193,8 +198,9 @@ bool SoftMmu::Modify(Cpu& cpu, uint64_t address, size_t size, Change change, voi
   if (!InOnePage(address, size)) {
     // Both pages are checked for writing before the value is read.
     Page page;
+    uint64_t second = (address | kOffsetMask) + 1;
     if (!Translate(cpu, address, Access::kWrite, &page) ||
-        !Translate(cpu, address + size - 1, Access::kWrite, &page) ||
+        !Translate(cpu, second, Access::kWrite, &page) ||
         !Load(cpu, address, &value, size)) {
       return false;
     }
@@ -292,13 +298,13 @@ void SoftMmu::Refresh(Cpu& cpu) {
 }
 
 void SoftMmu::ForgetJumps(Cpu& cpu) {
-  // No block begins at an address that is not canonical.
-  for (JumpEntry& entry : cpu.jumps) entry.rip = 1ull << 63;
+  for (JumpEntry& entry : cpu.jumps) entry.rip = kNoJump;
 }
 
 void SoftMmu::FlushAll(Cpu& cpu) {
   for (TlbEntry& entry : cpu.tlb) entry.read_page = entry.write_page = kNoPage;
   upper_half_has_local_ = false;
+  largest_page_bits_ = 12;
   ForgetJumps(cpu);
 }
 
@@ -318,10 +324,15 @@ void SoftMmu::LoadCr3(Cpu& cpu, uint64_t value) {
 }
 
 void SoftMmu::FlushPage(Cpu& cpu, uint64_t address) {
-  TlbEntry& entry = TlbOf(cpu, address);
-  entry.read_page = entry.write_page = kNoPage;
+  // Of a large page all must go, of which the TLB holds pieces of 4 KiB.
+  int bits = largest_page_bits_;
+  for (size_t i = 0; i < kTlbHalf; ++i) {
+    TlbEntry& entry = cpu.tlb[i | (address >> 63) * kTlbHalf];
+    if (entry.read_page >> (bits - 12) != address >> bits) continue;
+    entry.read_page = entry.write_page = kNoPage;
+  }
   for (JumpEntry& jump : cpu.jumps) {
-    if (jump.rip >> 12 == address >> 12) jump.rip = 1ull << 63;
+    if (jump.rip >> bits == address >> bits) jump.rip = kNoJump;
   }
 }
 

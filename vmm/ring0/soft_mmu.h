@@ -84,7 +84,9 @@ class SoftMmu {
   PageFlags* flags_;
   TableTracker* tables_;
   CodeCache* code_;
+  // Since the last FlushAll(): a page of the upper half was not global; the largest page seen.
   bool upper_half_has_local_ = false;
+  int largest_page_bits_ = 12;
 };
 
 inline TlbEntry& TlbOf(Cpu& cpu, uint64_t address) {

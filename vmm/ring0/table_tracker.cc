@@ -65,13 +65,16 @@ bool TableTracker::MapsUserSpace(uint64_t root) const {
 void TableTracker::SwitchRoot(uint64_t old_root, uint64_t new_root) {
   old_root &= kEntryAddress;
   new_root &= kEntryAddress;
+  // A root that was loaded before the tracker knew of it holds no count to give back.
+  auto held = roots_.find(old_root);
+  bool counted = held != roots_.end() && held->second > 0;
   if (roots_[new_root]++ == 0) {
     auto table = tables_.find(new_root);
     if (table == tables_.end() || table->second.links[3] == 0) Link(new_root, 4);
   }
   auto old = roots_.find(old_root);
   if (old == roots_.end()) return;
-  if (old->second > 0) --old->second;
+  if (counted) --old->second;
   // A root that still maps something stays: its process will run again.
   if (old->second == 0 && !MapsUserSpace(old_root)) {
     roots_.erase(old);
@@ -82,10 +85,14 @@ void TableTracker::SwitchRoot(uint64_t old_root, uint64_t new_root) {
 void TableTracker::Rebuild(const std::vector<uint64_t>& roots) {
   for (const auto& [page, table] : tables_) flags_->Clear(page, PageFlags::kTable);
   tables_.clear();
-  roots_.clear();
-  for (uint64_t root : roots) {
-    if (roots_[root & kEntryAddress]++ == 0) Link(root & kEntryAddress, 4);
+  // Roots that no CR3 holds belong to processes that will run again, and KVM may shadow them.
+  std::unordered_map<uint64_t, uint32_t> old;
+  old.swap(roots_);
+  for (uint64_t root : roots) ++roots_[root & kEntryAddress];
+  for (const auto& [root, count] : old) {
+    if (MapsUserSpace(root)) roots_.emplace(root, 0);
   }
+  for (const auto& [root, count] : roots_) Link(root, 4);
 }
 
 void TableTracker::Changed(uint64_t entry, uint64_t old_value, uint64_t new_value) {

@@ -28,7 +28,8 @@ class TableTracker {
   // `new_root` is being loaded into a CR3 that held `old_root` (page addresses). An old root that
   // maps nothing of user space is forgotten unless another vCPU holds it.
   void SwitchRoot(uint64_t old_root, uint64_t new_root);
-  // Forgets all and starts from these roots: after something else may have written tables.
+  // Finds all tables anew, from the roots known and those that CR3s hold now: after something else
+  // may have written tables.
   void Rebuild(const std::vector<uint64_t>& roots);
 
   bool IsTable(uint64_t page) const { return flags_->Has(page, PageFlags::kTable); }
