@@ -18,8 +18,9 @@ constexpr int32_t kBudget = 2048;
 constexpr int32_t kPauseCost = 256;
 // How long an interrupt that nothing announced may wait for KVM to be asked.
 constexpr uint64_t kPollMicroseconds = 1000;
-// Vectors KVM finds in the IDT: up to #PF. All others become #GP.
-constexpr uint16_t kShownVectors = kVectorPageFault + 1;
+// Vectors KVM finds in the IDT. Interrupts, which lie beyond, become #GP; an exception beyond the
+// limit would become a double fault.
+constexpr uint16_t kShownVectors = kVectorSimdException + 1;
 constexpr uint16_t kGateSize = 16;
 constexpr uint32_t kErrorIdt = 2;
 constexpr uint64_t kFlagsAfterSyscall = ~(kFlagResume | kFlagVirtual8086);
@@ -470,6 +471,9 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnDebug(KvmVcpu* vcpu) {
   uint64_t page_fault = debug_.arch.debugreg[0], protection = debug_.arch.debugreg[1];
   bool at_fault = cpu.rip == page_fault && page_fault != 0;
   bool at_protection = cpu.rip == protection && protection != 0;
+  if (mode == Mode::kUser && cpu.rip != 0 && cpu.rip == debug_.arch.debugreg[2]) {
+    return OnInvalidOpcode(vcpu);
+  }
   if (!at_fault && !at_protection) return outcome;
   std::array<uint64_t, 6> frame;
   for (size_t i = 0; i < frame.size(); ++i) {
@@ -503,7 +507,30 @@ Result<Ring0Engine::Outcome> Ring0Engine::Redeliver(KvmVcpu* vcpu,
   cpu.ss = static_cast<uint16_t>(frame[5]);
   // An interrupt says which by its vector alone; those with an error code lie below.
   Exception interrupt = {static_cast<uint8_t>(frame[0] >> 3), std::nullopt, std::nullopt};
-  if (interrupt.vector == kVectorAlignmentCheck) interrupt.error_code = 0;
+  CUBE_ASSIGN(bool delivered, Deliver(vcpu, interrupt));
+  return delivered ? Outcome::kRun : Outcome::kTripleFault;
+}
+
+// KVM raises #UD for INT n in user mode, which its emulator does not know.
+Result<Ring0Engine::Outcome> Ring0Engine::OnInvalidOpcode(KvmVcpu* vcpu) {
+  constexpr uint8_t kInterrupt = 0xcd;
+  Cpu& cpu = *cpu_;
+  std::array<uint64_t, 5> frame;
+  for (size_t i = 0; i < frame.size(); ++i) {
+    if (!ring0::Load<uint64_t>(cpu, cpu.r[kRsp] + 8 * i, &frame[i])) return Outcome::kRun;
+  }
+  uint8_t code[2];
+  for (size_t i = 0; i < 2; ++i) {
+    if (!ring0::Load<uint8_t>(cpu, frame[0] + i, &code[i])) return Outcome::kRun;
+  }
+  if ((frame[1] & 3) != 3 || code[0] != kInterrupt) return Outcome::kRun;
+  cpu.rip = frame[0];
+  cpu.cs = static_cast<uint16_t>(frame[1]);
+  cpu.set_rflags(frame[2] & ~kFlagResume);
+  cpu.r[kRsp] = frame[3];
+  cpu.ss = static_cast<uint16_t>(frame[4]);
+  Exception interrupt = {code[1], std::nullopt, std::nullopt};
+  interrupt.software_length = 2;
   CUBE_ASSIGN(bool delivered, Deliver(vcpu, interrupt));
   return delivered ? Outcome::kRun : Outcome::kTripleFault;
 }

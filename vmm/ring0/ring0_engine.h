@@ -25,8 +25,8 @@ namespace cube::vmm::ring0 {
 //   AfterRun() looks at the exit, and takes ring 0 back when it is the engine's turn.
 //
 // Ways into ring 0 while KVM runs user mode (docs/host.md): breakpoints on the guest's #PF, #GP, #UD
-// and #DE handlers; the IDT's limit is cut behind #PF, so that interrupts and all other vectors
-// arrive as #GP, whose error code names them. So the guest's own debug registers are not available
+// and #DE handlers; the IDT's limit is cut behind the exceptions, so that interrupts arrive
+// as #GP, whose error code names them. So the guest's own debug registers are not available
 // to it. Belongs to the vCPU's thread, except RequestPoll().
 class Ring0Engine {
  public:
@@ -87,6 +87,8 @@ class Ring0Engine {
   // Undoes the #GP that an interrupt beyond the IDT's limit became, and delivers it.
   Result<Outcome> Redeliver(KvmVcpu* vcpu, const std::array<uint64_t, 6>& frame);
   void SetKernelStackSelector();
+  // An INT n that KVM did not know is carried out.
+  Result<Outcome> OnInvalidOpcode(KvmVcpu* vcpu);
   void CompleteSyscall(const std::array<uint64_t, 6>& frame);
 
   Status SetDebug(KvmVcpu* vcpu, bool step);
