@@ -72,6 +72,10 @@ std::optional<Exception> Deliver(const GuestMemory& memory, const Exception& exc
   if (type != kInterruptGate && type != kTrapGate) {
     return Exception{kVectorGeneralProtection, gate_error, std::nullopt};
   }
+  // INT n may only pass gates of its own privilege.
+  if (exception.software_length != 0 && (gate.attributes >> 5 & 3) < sregs->cs.dpl) {
+    return Exception{kVectorGeneralProtection, gate_error, std::nullopt};
+  }
   if ((gate.attributes & kGatePresent) == 0) {
     return Exception{kVectorSegmentNotPresent, gate_error, std::nullopt};
   }

@@ -451,6 +451,16 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnVector(KvmVcpu* vcpu, uint8_t vector
   cpu.r[kRsp] = frame[4];
   cpu.ss = static_cast<uint16_t>(frame[5]);
   Exception event = {vector, std::nullopt, std::nullopt};
+  // KVM's emulator does not know INT n, and raises #UD for it.
+  if (vector == kVectorInvalidOpcode && (cpu.cs & 3) == 3) {
+    constexpr uint8_t kInterrupt = 0xcd;
+    GuestVirtual guest(shared_->memory, sregs_, 0);
+    uint8_t code[2] = {};
+    if (guest.PeekBytes(cpu.rip, code) == sizeof code && code[0] == kInterrupt) {
+      event.vector = code[1];
+      event.software_length = sizeof code;
+    }
+  }
   if (has_error_code) event.error_code = static_cast<uint32_t>(frame[0]);
   if (vector == kVectorPageFault) event.fault_address = cpu.cr2;
   CUBE_ASSIGN(bool delivered, Deliver(vcpu, event));
