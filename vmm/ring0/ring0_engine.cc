@@ -176,6 +176,7 @@ Status Ring0Engine::Enter(KvmVcpu* vcpu, Mode mode) {
     kvm_kernel_gs_base_ = cpu_->kernel_gs_base;
   }
   mode_ = mode;
+  if (mode == Mode::kUser) vcpu->NextRunIsUserMode();
   // STI and HLT themselves.
   if (mode == Mode::kHalt) expected_emulated_ = emulated_.Read() + 2;
   if (mode != Mode::kReplay) {
@@ -208,6 +209,7 @@ bool Ring0Engine::InterruptMayWait() const {
 }
 
 Result<Ring0Engine::Outcome> Ring0Engine::BeforeRun(KvmVcpu* vcpu) {
+  if (mode_ == Mode::kUser) vcpu->NextRunIsUserMode();
   if (mode_ != Mode::kInterpret) return Outcome::kRun;
   if (!locked_) {
     shared_->Acquire();
