@@ -114,7 +114,7 @@ void Decide(HostReport* report) {
   } else if (report->probe.emulated_ring0()) {
     report->usable = true;
     report->verdict = Format(
-        "VMs run here, with the assist layer: KVM emulates guest ring 0 at %.1f million "
+        "VMs run here, guest ring 0 by Cube's own engine: KVM only emulates it, at %.1f million "
         "instructions a second; guest user mode runs at full speed",
         1000 / report->probe.ring0_nanoseconds);
   } else {
