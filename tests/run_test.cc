@@ -189,6 +189,28 @@ TEST(Run, GuestsThatMisbehaveAreStoppedWithOneLine) {
       {"CR4", {0x48, 0x83, 0xc8, 0xff, 0x0f, 0x22, 0xe0}, 125, "cube-vmm: "},
       {"CR8", {0x48, 0x83, 0xc8, 0xff, 0x44, 0x0f, 0x22, 0xc0}, 125, "cube-vmm: "},
       {"CR3", {0x48, 0x83, 0xc8, 0xff, 0x0f, 0x22, 0xd8}, 125, "cube-vmm: "},
+      // mov $0xd0000000, %eax; jmp *%rax: the first page of the devices, where nothing is to be
+      // executed and KVM tries for ever.
+      {"jumps into a device",
+       {0xb8, 0, 0, 0, 0xd0, 0xff, 0xe0},
+       124,
+       "cube-vmm: time limit of 1 s reached\n"},
+      // The root table's first entry leads to the root itself, for user mode too; then CR3 again.
+      {"tables over themselves",
+       {0x0f, 0x20, 0xd8, 0x48, 0x89, 0xc3, 0x48, 0x83, 0xcb, 0x67, 0x48, 0x89, 0x18, 0x0f, 0x22,
+        0xd8},
+       125,
+       "cube-vmm: the guest triple-faulted"},
+      // For ever: lock xorq $0x1000, 0x800(%rax), an entry of the root; mov %rax, %cr3.
+      {"tables that never rest",
+       {0x0f, 0x20, 0xd8, 0xf0, 0x48, 0x81, 0xb0, 0, 8, 0, 0, 0, 0x10, 0, 0, 0x0f, 0x22, 0xd8, 0xeb,
+        0xef},
+       124,
+       "cube-vmm: time limit of 1 s reached\n"},
+      // A root table beyond all memory: mov $0x3ffffff000, %rax; mov %rax, %cr3.
+      {"tables that are not memory",
+       {0x48, 0xb8, 0, 0xf0, 0xff, 0xff, 0x3f, 0, 0, 0, 0x0f, 0x22, 0xd8}, 125, "cube-vmm: "},
+      {"garbage", {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, 125, "cube-vmm: the guest triple-faulted"},
       // EFER of 0 while paging is on.
       {"EFER", {0xb9, 0x80, 0, 0, 0xc0, 0x31, 0xc0, 0x31, 0xd2, 0x0f, 0x30}, 125, "cube-vmm: "},
   };
