@@ -11,6 +11,7 @@ busybox: its shell runs the others by name without a link; `busybox --install -s
 """
 
 import argparse
+import os
 import stat
 import struct
 import subprocess
@@ -61,6 +62,23 @@ class Archive:
             raise ValueError(f"{path} is in the archive twice")
         self._entries[path] = (mode, data, owner, device)
 
+    def add_tree(self, folder):
+        """What is in a folder of the host's, with its permissions, as root's."""
+        for parent, folders, files in os.walk(folder):
+            for name in folders + files:
+                source = os.path.join(parent, name)
+                path = os.path.relpath(source, folder)
+                mode = os.lstat(source).st_mode
+                if stat.S_ISLNK(mode):
+                    self.add(path, stat.S_IFLNK | 0o777, os.readlink(source).encode())
+                elif stat.S_ISREG(mode):
+                    with open(source, "rb") as file:
+                        self.add(path, mode, file.read())
+                elif not stat.S_ISDIR(mode):
+                    raise ValueError(f"{source} is neither a file nor a folder nor a link")
+                elif path not in self._entries:
+                    self.add(path, mode)
+
     def write(self, out):
         # By path: a folder comes before what is in it, as the kernel needs it.
         for number, (path, entry) in enumerate(sorted(self._entries.items()), start=1):
@@ -101,7 +119,7 @@ def applet_paths(busybox):
     return {path.rsplit("/", 1)[-1]: path for path in paths}
 
 
-def build(agent, busybox, programs):
+def build(agent, busybox, programs, trees):
     archive = Archive()
     for path, (permissions, owner) in FOLDERS.items():
         archive.add(path, stat.S_IFDIR | permissions, owner=owner)
@@ -120,6 +138,8 @@ def build(agent, busybox, programs):
         archive.add(paths[name], stat.S_IFLNK | 0o777, b"/bin/busybox")
     for source, path in programs:
         archive.add(path, stat.S_IFREG | 0o755, read_static_program(source))
+    for tree in trees:
+        archive.add_tree(tree)
     return archive
 
 
@@ -137,10 +157,13 @@ def main():
     parser.add_argument("--busybox", default="/bin/busybox")
     parser.add_argument("--add", action="append", default=[], type=program_argument,
                         metavar="FILE=/PATH", help="one more program, and where it goes")
+    parser.add_argument("--tree", action="append", default=[], metavar="FOLDER",
+                        help="a folder whose content is added to the root; its programs may be "
+                             "dynamic, if it has their libraries")
     parser.add_argument("--output", required=True)
     options = parser.parse_args()
     try:
-        archive = build(options.agent, options.busybox, options.add)
+        archive = build(options.agent, options.busybox, options.add, options.tree)
     except FileNotFoundError as error:
         sys.exit(f"make_initramfs: {error.filename} is missing; busybox comes from apt-get install "
                  "busybox-static")

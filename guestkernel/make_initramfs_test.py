@@ -104,6 +104,44 @@ class AddedProgramTest(unittest.TestCase):
             self.assertIn(message, error)
 
 
+class TreeTest(unittest.TestCase):
+    def run_with(self, tree, output):
+        return subprocess.run(
+            [SCRIPT, "--agent", "/bin/busybox", "--tree", tree, "--output", output],
+            capture_output=True, text=True)
+
+    def test_files_folders_and_links_are_there(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.makedirs(f"{folder}/tree/usr/lib/inner")
+            with open(f"{folder}/tree/usr/lib/inner/text", "w") as file:
+                file.write("words")
+            os.chmod(f"{folder}/tree/usr/lib/inner/text", 0o640)
+            os.symlink("inner/text", f"{folder}/tree/usr/lib/link")
+            os.symlink("usr/lib", f"{folder}/tree/lib")
+            result = self.run_with(f"{folder}/tree", f"{folder}/out")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            with open(f"{folder}/out", "rb") as file:
+                entries = read_archive(file.read())
+        self.assertEqual(entries["usr/lib/inner/text"][0], stat.S_IFREG | 0o640)
+        self.assertEqual(entries["usr/lib/inner/text"][4], b"words")
+        self.assertEqual(entries["usr/lib/link"][0], stat.S_IFLNK | 0o777)
+        self.assertEqual(entries["usr/lib/link"][4], b"inner/text")
+        self.assertEqual(entries["lib"][4], b"usr/lib")
+        self.assertTrue(stat.S_ISDIR(entries["usr/lib"][0]))
+        self.assertLess(list(entries).index("usr/lib"), list(entries).index("usr/lib/inner"))
+
+    def test_refusals(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.makedirs(f"{folder}/tree/bin")
+            os.symlink("nowhere", f"{folder}/tree/bin/busybox")
+            self.assertIn("bin/busybox is in the archive twice",
+                          self.run_with(f"{folder}/tree", f"{folder}/out").stderr)
+            os.remove(f"{folder}/tree/bin/busybox")
+            os.mkfifo(f"{folder}/tree/pipe")
+            self.assertIn("tree/pipe is neither a file",
+                          self.run_with(f"{folder}/tree", f"{folder}/out").stderr)
+
+
 class RefusalTest(unittest.TestCase):
     def run_with(self, agent, busybox="/bin/busybox"):
         with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ namespace cube::vmm {
 namespace {
 
 // Beyond those of memory.
-constexpr uint32_t kReplaySlot = 100;
+constexpr uint32_t kStubSlot = 100;
 
 constexpr uint64_t kSerialPort = 0x3f8;
 constexpr uint32_t kSerialGsi = 4;
@@ -98,7 +98,7 @@ Status Machine::LoadGuest(const MachineConfig& config) {
 Status Machine::AddVcpus(const Kvm& kvm, const MachineConfig& config) {
   if (config.ring0 == Ring0Mode::kEmulator) CUBE_TRY(Ring0Assist::PrepareVm(vm_));
   if (config.ring0 == Ring0Mode::kEngine) {
-    CUBE_ASSIGN(ring0_, ring0::Ring0Shared::Create(vm_, memory_, &ports_, &mmio_, kReplaySlot));
+    CUBE_ASSIGN(ring0_, ring0::Ring0Shared::Create(vm_, memory_, &ports_, &mmio_, kStubSlot));
   }
   CUBE_ASSIGN(std::vector<kvm_cpuid_entry2> supported, kvm.SupportedCpuid());
   for (uint32_t id = 0; id < config.cpus; ++id) {
@@ -120,7 +120,7 @@ Status Machine::AddVcpus(const Kvm& kvm, const MachineConfig& config) {
       ring0.assist = std::make_unique<Ring0Assist>(memory_, cpuid, &booted_);
     } else if (config.ring0 == Ring0Mode::kEngine) {
       ring0.engine =
-          std::make_unique<ring0::Ring0Engine>(ring0_.get(), XsaveLayout::FromCpuid(cpuid));
+          std::make_unique<ring0::Ring0Engine>(ring0_.get(), id, XsaveLayout::FromCpuid(cpuid));
     }
     vcpus_.push_back(std::make_unique<Vcpu>(
         std::move(vcpu), std::move(ring0),

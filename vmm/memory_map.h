@@ -22,7 +22,7 @@ inline constexpr uint64_t kVirtioMmioSize = 0x1000;
 inline constexpr uint32_t kVirtioFirstGsi = 5;
 inline constexpr uint32_t kVirtioMaxDevices = 11;
 
-// What the ring-0 engine has KVM run for it (vmm/ring0/shadow_replay.h); the guest is not told.
+// What the ring-0 engine has KVM run for it, per vCPU (vmm/ring0/kvm_stub.h); the guest is not told.
 inline constexpr uint64_t kRing0StubAddress = 0xd0200000;
 inline constexpr uint64_t kRing0StubSize = 0x8000;
 
@@ -65,7 +65,7 @@ static_assert(abi::kDoorbellAddress == kHoleStart);
 static_assert(abi::kDoorbellAddress + abi::kDoorbellSize == abi::kMailboxAddress);
 static_assert(abi::kMailboxAddress + abi::kMailboxSize <= kVirtioMmioStart);
 static_assert(kVirtioMmioStart + kVirtioMaxDevices * kVirtioMmioSize <= kRing0StubAddress);
-static_assert(kRing0StubAddress + kRing0StubSize <= kIoApicAddress);
+static_assert(kRing0StubAddress + kRing0StubSize * kMaxCpus <= kIoApicAddress);
 static_assert(kVirtioFirstGsi + kVirtioMaxDevices <= 16);
 static_assert(kIoApicAddress < kLocalApicAddress);
 static_assert(kKvmIdentityMapAddress + kPageSize == kKvmTssAddress);

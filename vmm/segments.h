@@ -113,6 +113,7 @@ inline constexpr uint64_t kFlagsArithmetic = kFlagCarry | kFlagParity | kFlagAdj
 inline constexpr uint8_t kVectorDivideError = 0;
 inline constexpr uint8_t kVectorDebug = 1;
 inline constexpr uint8_t kVectorBreakpoint = 3;
+inline constexpr uint8_t kVectorOverflow = 4;
 inline constexpr uint8_t kVectorInvalidOpcode = 6;
 inline constexpr uint8_t kVectorDeviceNotAvailable = 7;
 inline constexpr uint8_t kVectorDoubleFault = 8;

@@ -69,16 +69,35 @@ uint32_t XsaveLayout::CompactedOffset(uint64_t compacted, int index) const {
 }
 
 Status ExtendedState::Fetch(KvmVcpu* vcpu) {
+  // Switches between two tasks save and restore without a run in between.
+  if (fetched_at_ == vcpu->runs() + 1) return OkStatus();
+  fetched_at_ = 0;
   area_.resize(vcpu->xsave_size());
-  return vcpu->GetXsave(area_);
+  CUBE_TRY(vcpu->GetXsave(area_));
+  fetched_at_ = vcpu->runs() + 1;
+  return OkStatus();
+}
+
+Status ExtendedState::Put(KvmVcpu* vcpu) {
+  fetched_at_ = 0;
+  return vcpu->SetXsave(area_);
+}
+
+Result<uint64_t> ExtendedState::Xcr0(KvmVcpu* vcpu) {
+  if (xcr0_at_ != vcpu->ring0_runs() + 1) {
+    CUBE_ASSIGN(kvm_xcrs xcrs, vcpu->GetXcrs());
+    xcr0_ = xcrs.xcrs[0].value;
+    xcr0_at_ = vcpu->ring0_runs() + 1;
+  }
+  return xcr0_;
 }
 
 Result<bool> ExtendedState::Store(KvmVcpu* vcpu, OperandAccess* access, uint64_t address,
                                   Save format) {
   if (address % 64 != 0) return access->Raise(kVectorGeneralProtection, 0);
-  CUBE_ASSIGN(kvm_xcrs xcrs, vcpu->GetXcrs());
+  CUBE_ASSIGN(uint64_t xcr0, Xcr0(vcpu));
   CUBE_TRY(Fetch(vcpu));
-  uint64_t requested = Mask(access->regs()) & xcrs.xcrs[0].value;
+  uint64_t requested = Mask(access->regs()) & xcr0;
   uint64_t in_use;
   uint32_t mxcsr;
   memcpy(&in_use, area_.data() + kHeader, sizeof in_use);
@@ -132,9 +151,9 @@ Result<bool> ExtendedState::Store(KvmVcpu* vcpu, OperandAccess* access, uint64_t
 Result<bool> ExtendedState::Load(KvmVcpu* vcpu, OperandAccess* access, uint64_t address,
                                  bool supervisor) {
   if (address % 64 != 0) return access->Raise(kVectorGeneralProtection, 0);
-  CUBE_ASSIGN(kvm_xcrs xcrs, vcpu->GetXcrs());
-  uint64_t enabled = xcrs.xcrs[0].value;
+  CUBE_ASSIGN(uint64_t enabled, Xcr0(vcpu));
   CUBE_TRY(Fetch(vcpu));
+  fetched_at_ = 0;  // what follows changes it
   Header header;
   if (!access->ReadBytes(address + kHeader, {reinterpret_cast<uint8_t*>(&header), sizeof header})) {
     return false;
@@ -200,7 +219,7 @@ Result<bool> ExtendedState::Load(KvmVcpu* vcpu, OperandAccess* access, uint64_t 
   if (mxcsr != kMxcsrDefault && (in_use & (kSse | kAvx)) == 0) in_use |= kSse;
   memcpy(area_.data() + kHeader, &in_use, sizeof in_use);
   memset(area_.data() + kHeader + 8, 0, kHeaderSize - 8);
-  CUBE_TRY(vcpu->SetXsave(area_));
+  CUBE_TRY(Put(vcpu));
   return true;
 }
 
@@ -209,6 +228,7 @@ Result<bool> ExtendedState::LoadMxcsr(KvmVcpu* vcpu, OperandAccess* access,
   auto value = access->Read(operand);
   if (!value) return false;
   CUBE_TRY(Fetch(vcpu));
+  fetched_at_ = 0;  // what follows changes it
   uint32_t mxcsr = static_cast<uint32_t>(*value);
   uint32_t valid;
   memcpy(&valid, area_.data() + kMxcsr + 4, sizeof valid);
@@ -217,7 +237,7 @@ Result<bool> ExtendedState::LoadMxcsr(KvmVcpu* vcpu, OperandAccess* access,
   }
   memcpy(area_.data() + kMxcsr, &mxcsr, sizeof mxcsr);
   area_[kHeader] |= kSse;
-  CUBE_TRY(vcpu->SetXsave(area_));
+  CUBE_TRY(Put(vcpu));
   return true;
 }
 
@@ -231,21 +251,23 @@ Result<bool> ExtendedState::StoreMxcsr(KvmVcpu* vcpu, OperandAccess* access,
 
 Status ExtendedState::InitX87(KvmVcpu* vcpu) {
   CUBE_TRY(Fetch(vcpu));
+  fetched_at_ = 0;  // what follows changes it
   // FNINIT sets the words and empties the stack by its tags; the registers keep their content.
   memset(area_.data(), 0, kMxcsr);
   memcpy(area_.data() + kControlWord, &kControlWordDefault, sizeof kControlWordDefault);
   area_[kHeader] |= kX87;
-  return vcpu->SetXsave(area_);
+  return Put(vcpu);
 }
 
 Status ExtendedState::ClearX87Exceptions(KvmVcpu* vcpu) {
   CUBE_TRY(Fetch(vcpu));
+  fetched_at_ = 0;  // what follows changes it
   uint16_t status;
   memcpy(&status, area_.data() + kStatusWord, sizeof status);
   status &= 0x7f00;
   memcpy(area_.data() + kStatusWord, &status, sizeof status);
   static_assert(kTagWord == kStatusWord + 2);
-  return vcpu->SetXsave(area_);
+  return Put(vcpu);
 }
 
 }  // namespace cube::vmm

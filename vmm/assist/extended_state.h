@@ -48,10 +48,18 @@ class ExtendedState {
   Status ClearX87Exceptions(KvmVcpu* vcpu);
 
  private:
+  // Makes `area_` the vCPU's state, and the vCPU's state `area_`.
   Status Fetch(KvmVcpu* vcpu);
+  Status Put(KvmVcpu* vcpu);
+  Result<uint64_t> Xcr0(KvmVcpu* vcpu);
 
   XsaveLayout layout_;
   std::vector<uint8_t> area_;
+  // KvmVcpu::runs() and ring0_runs(), plus one, when `area_` and `xcr0_` were read; 0 if they are
+  // to be read anew.
+  uint64_t fetched_at_ = 0;
+  uint64_t xcr0_at_ = 0;
+  uint64_t xcr0_ = 0;
 };
 
 }  // namespace cube::vmm

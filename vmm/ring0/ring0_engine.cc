@@ -18,20 +18,18 @@ constexpr int32_t kBudget = 2048;
 constexpr int32_t kPauseCost = 256;
 // How long an interrupt that nothing announced may wait for KVM to be asked.
 constexpr uint64_t kPollMicroseconds = 1000;
-// Vectors KVM finds in the IDT. Interrupts, which lie beyond, become #GP; an exception beyond the
-// limit would become a double fault.
-constexpr uint16_t kShownVectors = kVectorSimdException + 1;
-constexpr uint16_t kGateSize = 16;
-constexpr uint32_t kErrorIdt = 2;
 constexpr uint64_t kFlagsAfterSyscall = ~(kFlagResume | kFlagVirtual8086);
 constexpr uint64_t kMsrLength = 2;
+// #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP, #VC, #SX (SDM volume 3, table 6-1; AMD APM volume 2, 8.2).
+constexpr uint32_t kVectorsWithErrorCode = 0x60227d00;
 
 }  // namespace
 
-Ring0Engine::Ring0Engine(Ring0Shared* shared, XsaveLayout layout)
+Ring0Engine::Ring0Engine(Ring0Shared* shared, uint32_t vcpu, XsaveLayout layout)
     : shared_(shared),
       cpu_(std::make_unique<Cpu>()),
       mmu_(shared->memory, shared->mmio, &shared->flags, &shared->tables, &shared->code),
+      stub_(vcpu, shared->stubs.Of(vcpu)),
       assist_(shared->memory, std::move(layout)) {
   cpu_->single = single_;
   cpu_->mmu = &mmu_;
@@ -46,6 +44,7 @@ Ring0Engine::~Ring0Engine() {
 
 Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcpus) {
   cpu_->physical_bits = physical_bits;
+  several_vcpus_ = several_vcpus;
   cpu_->pause_cost = several_vcpus ? kPauseCost : 0;
   auto offset = vcpu->TscOffset();
   cpu_->tsc_known = offset.ok();
@@ -64,8 +63,8 @@ Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcp
   emulated_ = vcpu->OpenStatistic("insn_emulation");
   shared_->roots.push_back(&cpu_->cr3);
   CUBE_ASSIGN(const kvm_sregs* sregs, vcpu->sregs());
-  real_idt_limit_ = shown_idt_limit_ = sregs->idt.limit;
-  idt_base_ = sregs->idt.base;
+  idt_limit_ = shown_idt_limit_ = sregs->idt.limit;
+  idt_base_ = shown_idt_base_ = sregs->idt.base;
   CUBE_TRY(Load(vcpu));
   return OkStatus();
 }
@@ -100,9 +99,10 @@ Status Ring0Engine::Load(KvmVcpu* vcpu) {
     if ((cpu.cr0 & kCr0Paging) != 0) shared_->tables.SwitchRoot(old, cpu.cr3);
     mmu_.FlushAll(cpu);
   }
-  if (sregs->idt.base != idt_base_ || sregs->idt.limit != shown_idt_limit_) {
-    idt_base_ = sregs->idt.base;
-    real_idt_limit_ = shown_idt_limit_ = sregs->idt.limit;
+  // LIDT is one of KVM's.
+  if (sregs->idt.base != shown_idt_base_ || sregs->idt.limit != shown_idt_limit_) {
+    idt_base_ = shown_idt_base_ = sregs->idt.base;
+    idt_limit_ = shown_idt_limit_ = sregs->idt.limit;
   }
   sregs_ = *sregs;
   have_state_ = true;
@@ -137,11 +137,9 @@ Status Ring0Engine::Save(KvmVcpu* vcpu) {
   wanted.es.selector = cpu.es;
   wanted.fs.selector = cpu.fs;
   wanted.gs.selector = cpu.gs;
-  bool long_mode = (cpu.efer & kEferLongModeActive) != 0;
-  shown_idt_limit_ = real_idt_limit_;
-  if (long_mode && real_idt_limit_ >= kShownVectors * kGateSize) {
-    shown_idt_limit_ = kShownVectors * kGateSize - 1;
-  }
+  shown_idt_base_ = stub_.mapped() ? stub_.idt_base() : idt_base_;
+  shown_idt_limit_ = stub_.mapped() ? KvmStub::kIdtLimit : idt_limit_;
+  wanted.idt.base = shown_idt_base_;
   wanted.idt.limit = shown_idt_limit_;
   if (memcmp(&wanted, &sregs_, sizeof wanted) != 0) {
     CUBE_ASSIGN(kvm_sregs * sregs, vcpu->mutable_sregs());
@@ -156,45 +154,20 @@ bool Ring0Engine::Interpretable() const {
          (cpu_->cr4 & kCr4La57) == 0;
 }
 
-uint64_t Ring0Engine::HandlerOf(uint8_t vector) {
-  if (vector * kGateSize + kGateSize - 1 > real_idt_limit_) return 0;
-  kvm_sregs sregs = sregs_;
-  sregs.cr3 = cpu_->cr3;
-  GuestVirtual guest(shared_->memory, sregs, 0);
-  uint8_t gate[kGateSize];
-  if (guest.PeekBytes(idt_base_ + vector * uint64_t{kGateSize}, gate) < sizeof gate) return 0;
-  uint16_t low, middle;
-  uint32_t high;
-  memcpy(&low, gate, 2);
-  memcpy(&middle, gate + 6, 2);
-  memcpy(&high, gate + 8, 4);
-  return low | static_cast<uint64_t>(middle) << 16 | static_cast<uint64_t>(high) << 32;
-}
-
 Status Ring0Engine::SetDebug(KvmVcpu* vcpu, bool step) {
-  constexpr uint8_t kCaught[] = {kVectorPageFault, kVectorGeneralProtection, kVectorInvalidOpcode,
-                                 kVectorDivideError};
+  if (step == stepping_) return OkStatus();
   kvm_guest_debug debug = {};
-  debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP | KVM_GUESTDBG_USE_SW_BP;
-  if (step) debug.control |= KVM_GUESTDBG_SINGLESTEP;
-  debug.arch.debugreg[7] = 0x400;
-  if ((cpu_->efer & kEferLongModeActive) != 0) {
-    for (size_t i = 0; i < std::size(kCaught); ++i) {
-      uint64_t handler = HandlerOf(kCaught[i]);
-      if (handler == 0) continue;
-      debug.arch.debugreg[i] = handler;
-      debug.arch.debugreg[7] |= 2ull << (2 * i);  // global enable, execution
-    }
-  }
-  if (debug_known_ && memcmp(&debug, &debug_, sizeof debug) == 0) return OkStatus();
+  if (step) debug.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
   CUBE_TRY(vcpu->SetGuestDebug(debug));
-  debug_ = debug;
-  debug_known_ = true;
+  stepping_ = step;
   return OkStatus();
 }
 
 // Leaves the vCPU so that KVM_RUN does what `mode` says.
 Status Ring0Engine::Enter(KvmVcpu* vcpu, Mode mode) {
+  if ((cpu_->efer & kEferLongModeActive) != 0 && !stub_.Map(shared_->memory, cpu_->cr3, cpu_->cs)) {
+    return Errorf("CR3 %#llx is not memory", static_cast<unsigned long long>(cpu_->cr3));
+  }
   CUBE_TRY(Save(vcpu));
   CUBE_TRY(SetDebug(vcpu, mode == Mode::kStep));
   if (mode != Mode::kStep && cpu_->kernel_gs_base != kvm_kernel_gs_base_) {
@@ -203,24 +176,29 @@ Status Ring0Engine::Enter(KvmVcpu* vcpu, Mode mode) {
     kvm_kernel_gs_base_ = cpu_->kernel_gs_base;
   }
   mode_ = mode;
-  // The return to user mode itself; STI and HLT.
-  if (mode != Mode::kStep) expected_emulated_ = emulated_.Read() + (mode == Mode::kHalt ? 2 : 1);
-  locked_ = false;
-  shared_->Release();
+  if (mode == Mode::kUser) vcpu->NextRunIsUserMode();
+  // STI and HLT themselves.
+  if (mode == Mode::kHalt) expected_emulated_ = emulated_.Read() + 2;
+  if (mode != Mode::kReplay) {
+    locked_ = false;
+    shared_->Release();
+  }
   return OkStatus();
 }
 
+// Enters user mode by way of the entries that KVM must store again first. With one vCPU the code
+// that does so goes on to the guest's own return; with several, all must know that it is done
+// before another enters user mode, so the lock is kept until it has come back.
 Status Ring0Engine::EnterReplay(KvmVcpu* vcpu) {
   ++counters_.replays;
-  shared_->replay.Prepare(&shared_->tables.replay_queue());
-  CUBE_TRY(Save(vcpu));
+  stub_.PrepareReplay(&shared_->tables.replay_queue(), several_vcpus_ ? 0 : cpu_->rip);
+  bool goes_on = !several_vcpus_ && shared_->tables.replay_queue().empty();
+  if (goes_on) ++counters_.user_entries;
+  uint64_t rip = cpu_->rip;
+  CUBE_TRY(Enter(vcpu, goes_on ? Mode::kUser : Mode::kReplay));
+  cpu_->rip = rip;
   CUBE_ASSIGN(kvm_regs * regs, vcpu->mutable_regs());
-  CUBE_ASSIGN(kvm_sregs * sregs, vcpu->mutable_sregs());
-  regs->rip = ShadowReplay::entry();
-  regs->rflags = kFlagReserved;
-  sregs->cr3 = shared_->replay.cr3();
-  CUBE_TRY(SetDebug(vcpu, false));
-  mode_ = Mode::kReplay;
+  regs->rip = stub_.replay_entry();
   return OkStatus();
 }
 
@@ -231,6 +209,7 @@ bool Ring0Engine::InterruptMayWait() const {
 }
 
 Result<Ring0Engine::Outcome> Ring0Engine::BeforeRun(KvmVcpu* vcpu) {
+  if (mode_ == Mode::kUser) vcpu->NextRunIsUserMode();
   if (mode_ != Mode::kInterpret) return Outcome::kRun;
   if (!locked_) {
     shared_->Acquire();
@@ -260,7 +239,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnStop(KvmVcpu* vcpu, Stop stop) {
         return Outcome::kStopped;
       }
       if (InterruptMayWait()) {
-        // One step lets KVM inject what is pending; its handler is a breakpoint.
+        // One step lets KVM inject what is pending, which then comes through the stub.
         ++counters_.injections;
         if (__rdtsc() + cpu_->tsc_offset >= deadline_) deadline_ = ~0ull;
         CUBE_TRY(Enter(vcpu, Mode::kStep));
@@ -315,7 +294,8 @@ Result<bool> Ring0Engine::Deliver(KvmVcpu* vcpu, const Exception& exception) {
   kvm_sregs sregs = sregs_;
   sregs.cr3 = cpu.cr3;
   sregs.cr4 = cpu.cr4;
-  sregs.idt.limit = real_idt_limit_;
+  sregs.idt.base = idt_base_;
+  sregs.idt.limit = idt_limit_;
   sregs.cs.selector = cpu.cs;
   sregs.cs.dpl = cpu.cs & 3;
   sregs.ss.selector = cpu.ss;
@@ -388,11 +368,12 @@ Result<Ring0Engine::Outcome> Ring0Engine::TakeOver(KvmVcpu* vcpu) {
     shared_->Acquire();
     locked_ = true;
   }
+  stub_.Unmap();
   CUBE_TRY(Load(vcpu));
   mmu_.Refresh(*cpu_);
-  bool ran_alone = mode_ == Mode::kUser || mode_ == Mode::kHalt;
+  bool halted = mode_ == Mode::kHalt;
   mode_ = Mode::kInterpret;
-  if (ran_alone && emulated_.Read() > expected_emulated_) CUBE_TRY(Resynchronise(vcpu));
+  if (halted && emulated_.Read() > expected_emulated_) CUBE_TRY(Resynchronise(vcpu));
   return Outcome::kRun;
 }
 
@@ -415,7 +396,9 @@ Result<Ring0Engine::Outcome> Ring0Engine::AfterRun(KvmVcpu* vcpu) {
   const kvm_run* run = vcpu->run();
   switch (run->exit_reason) {
     case KVM_EXIT_DEBUG:
-      return OnDebug(vcpu);
+      if (mode_ != Mode::kStep) return Outcome::kUnhandled;
+      ++counters_.steps;
+      return TakeOver(vcpu);
     case KVM_EXIT_INTERNAL_ERROR: {
       if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) return Outcome::kUnhandled;
       CUBE_ASSIGN(InstructionAssist::Outcome outcome, assist_.CarryOut(vcpu));
@@ -424,126 +407,77 @@ Result<Ring0Engine::Outcome> Ring0Engine::AfterRun(KvmVcpu* vcpu) {
       if (outcome == InstructionAssist::Outcome::kUnknown) return Outcome::kUnhandled;
       return TakeOver(vcpu);
     }
-    case KVM_EXIT_IO:
-      if (mode_ == Mode::kReplay && run->io.port == ShadowReplay::kDonePort) {
-        // The interpreter's state stands; what KVM holds is the stub's.
-        CUBE_ASSIGN(const kvm_sregs* sregs, vcpu->sregs());
-        sregs_ = *sregs;
+    case KVM_EXIT_IO: {
+      if (run->io.direction != KVM_EXIT_IO_OUT) return Outcome::kNotMine;
+      if (run->io.port == KvmStub::kReplayPort && mode_ == Mode::kReplay) {
+        // The interpreter's state stands; what KVM holds beside its segments is the stub's.
+        stub_.Unmap();
         mode_ = Mode::kInterpret;
         return Outcome::kRun;
       }
-      ++expected_emulated_;
-      return Outcome::kNotMine;
-    case KVM_EXIT_MMIO:
-      // A store of user mode to a device is emulated too.
-      ++expected_emulated_;
-      return Outcome::kNotMine;
+      if (run->io.port != KvmStub::kVectorPort || !stub_.mapped()) return Outcome::kNotMine;
+      CUBE_ASSIGN(const kvm_regs* regs, vcpu->regs());
+      std::optional<uint8_t> vector = stub_.VectorAt(regs->rip);
+      return vector ? OnVector(vcpu, *vector) : Result<Outcome>(Outcome::kNotMine);
+    }
     default:
       return Outcome::kNotMine;
   }
 }
 
-Result<Ring0Engine::Outcome> Ring0Engine::OnDebug(KvmVcpu* vcpu) {
+Result<Ring0Engine::Outcome> Ring0Engine::OnVector(KvmVcpu* vcpu, uint8_t vector) {
   Mode mode = mode_;
-  CUBE_ASSIGN(const kvm_sregs* sregs, vcpu->sregs());
-  uint8_t exception = static_cast<uint8_t>(vcpu->run()->debug.arch.exception);
-  bool in_user = (sregs->cs.selector & 3) == 3 && (sregs->cr0 & kCr0ProtectionEnable) != 0;
-  if (mode == Mode::kReplay) return Outcome::kUnhandled;
-  CUBE_ASSIGN(Outcome outcome, TakeOver(vcpu));
-  if (mode == Mode::kStep) ++counters_.steps;
-  Cpu& cpu = *cpu_;
-  if (in_user) {
-    // A breakpoint or a single step of a program's own.
-    Exception raised = {exception == kVectorBreakpoint ? kVectorBreakpoint : kVectorDebug,
-                        std::nullopt, std::nullopt};
-    if (exception == kVectorBreakpoint) {
-      raised.software_length = 1;
-    } else {
-      CUBE_ASSIGN(kvm_debugregs registers, vcpu->GetDebugregs());
-      registers.dr6 = vcpu->run()->debug.arch.dr6;
-      CUBE_TRY(vcpu->SetDebugregs(registers));
-      cpu.system_flags |= kFlagTrap;
-    }
-    CUBE_ASSIGN(bool delivered, Deliver(vcpu, raised));
-    return delivered ? outcome : Outcome::kTripleFault;
-  }
+  CUBE_TRY(TakeOver(vcpu));
   ++counters_.takeovers;
-  uint64_t page_fault = debug_.arch.debugreg[0], protection = debug_.arch.debugreg[1];
-  bool at_fault = cpu.rip == page_fault && page_fault != 0;
-  bool at_protection = cpu.rip == protection && protection != 0;
-  if (mode == Mode::kUser && cpu.rip != 0 && cpu.rip == debug_.arch.debugreg[2]) {
-    return OnInvalidOpcode(vcpu);
-  }
-  if (!at_fault && !at_protection) return outcome;
+  Cpu& cpu = *cpu_;
+  bool has_error_code = vector < 32 && (kVectorsWithErrorCode >> vector & 1) != 0;
   std::array<uint64_t, 6> frame;
-  for (size_t i = 0; i < frame.size(); ++i) {
-    if (!ring0::Load<uint64_t>(cpu, cpu.r[kRsp] + 8 * i, &frame[i])) {
-      return Errorf("the frame of an exception at %#llx cannot be read",
-                    static_cast<unsigned long long>(cpu.r[kRsp]));
+  for (size_t i = has_error_code ? 0 : 1; i < frame.size(); ++i) {
+    uint64_t address = cpu.r[kRsp] + 8 * (i - (has_error_code ? 0 : 1));
+    if (!ring0::Load<uint64_t>(cpu, address, &frame[i])) {
+      return Errorf("the frame of vector %u at %#llx cannot be read", vector,
+                    static_cast<unsigned long long>(address));
     }
   }
-  if (at_protection && (frame[0] & kErrorIdt) != 0 && frame[0] >> 3 >= kShownVectors &&
-      frame[0] >> 3 <= 255) {
-    ++counters_.interrupts;
-    return Redeliver(vcpu, frame);
-  }
-  if (at_fault && cpu.cr2 == lstar_ && frame[1] == lstar_ && (frame[2] & 3) == 3 &&
-      mode == Mode::kUser) {
+  if (mode == Mode::kUser && vector == kVectorPageFault && cpu.cr2 == lstar_ &&
+      frame[1] == lstar_ && (frame[2] & 3) == 3) {
     ++counters_.syscalls;
-    CompleteSyscall(frame);
-  } else {
-    ++counters_.faults;
+    CompleteSyscall(frame[3], frame[4]);
+    return Outcome::kRun;
   }
-  return outcome;
-}
-
-Result<Ring0Engine::Outcome> Ring0Engine::Redeliver(KvmVcpu* vcpu,
-                                                    const std::array<uint64_t, 6>& frame) {
-  Cpu& cpu = *cpu_;
+  ++(vector < 32 ? counters_.faults : counters_.interrupts);
+  // Undone, and then delivered to the guest's own handler.
   cpu.rip = frame[1];
   cpu.cs = static_cast<uint16_t>(frame[2]);
-  cpu.set_rflags(frame[3]);
+  cpu.set_rflags(mode == Mode::kStep ? frame[3] & ~kFlagTrap : frame[3]);
   cpu.r[kRsp] = frame[4];
   cpu.ss = static_cast<uint16_t>(frame[5]);
-  // An interrupt says which by its vector alone; those with an error code lie below.
-  Exception interrupt = {static_cast<uint8_t>(frame[0] >> 3), std::nullopt, std::nullopt};
-  CUBE_ASSIGN(bool delivered, Deliver(vcpu, interrupt));
-  return delivered ? Outcome::kRun : Outcome::kTripleFault;
-}
-
-// KVM raises #UD for INT n in user mode, which its emulator does not know.
-Result<Ring0Engine::Outcome> Ring0Engine::OnInvalidOpcode(KvmVcpu* vcpu) {
-  constexpr uint8_t kInterrupt = 0xcd;
-  Cpu& cpu = *cpu_;
-  std::array<uint64_t, 5> frame;
-  for (size_t i = 0; i < frame.size(); ++i) {
-    if (!ring0::Load<uint64_t>(cpu, cpu.r[kRsp] + 8 * i, &frame[i])) return Outcome::kRun;
+  Exception event = {vector, std::nullopt, std::nullopt};
+  // KVM's emulator does not know INT n, and raises #UD for it.
+  if (vector == kVectorInvalidOpcode && (cpu.cs & 3) == 3) {
+    constexpr uint8_t kInterrupt = 0xcd;
+    GuestVirtual guest(shared_->memory, sregs_, 0);
+    uint8_t code[2] = {};
+    if (guest.PeekBytes(cpu.rip, code) == sizeof code && code[0] == kInterrupt) {
+      event.vector = code[1];
+      event.software_length = sizeof code;
+    }
   }
-  uint8_t code[2];
-  for (size_t i = 0; i < 2; ++i) {
-    if (!ring0::Load<uint8_t>(cpu, frame[0] + i, &code[i])) return Outcome::kRun;
-  }
-  if ((frame[1] & 3) != 3 || code[0] != kInterrupt) return Outcome::kRun;
-  cpu.rip = frame[0];
-  cpu.cs = static_cast<uint16_t>(frame[1]);
-  cpu.set_rflags(frame[2] & ~kFlagResume);
-  cpu.r[kRsp] = frame[3];
-  cpu.ss = static_cast<uint16_t>(frame[4]);
-  Exception interrupt = {code[1], std::nullopt, std::nullopt};
-  interrupt.software_length = 2;
-  CUBE_ASSIGN(bool delivered, Deliver(vcpu, interrupt));
+  if (has_error_code) event.error_code = static_cast<uint32_t>(frame[0]);
+  if (vector == kVectorPageFault) event.fault_address = cpu.cr2;
+  CUBE_ASSIGN(bool delivered, Deliver(vcpu, event));
   return delivered ? Outcome::kRun : Outcome::kTripleFault;
 }
 
 // SYSCALL (SDM volume 2): CS and SS from STAR[47:32], the stack stays the user's. The frame's flags,
 // not R11, are masked: R11 is the user's to forge by a jump to LSTAR.
-void Ring0Engine::CompleteSyscall(const std::array<uint64_t, 6>& frame) {
+void Ring0Engine::CompleteSyscall(uint64_t user_flags, uint64_t user_stack) {
   Cpu& cpu = *cpu_;
   cpu.cs = static_cast<uint16_t>(star_ >> 32 & 0xfffc);
   cpu.ss = cpu.kernel_ss;
   cpu.rip = lstar_;
-  cpu.r[kRsp] = frame[4];
-  cpu.set_rflags(frame[3] & ~flag_mask_ & kFlagsAfterSyscall);
+  cpu.r[kRsp] = user_stack;
+  cpu.set_rflags(user_flags & ~flag_mask_ & kFlagsAfterSyscall);
 }
 
 void Ring0Engine::SetKernelStackSelector() {

@@ -24,13 +24,13 @@ namespace cube::vmm::ring0 {
 //   BeforeRun() interprets until KVM is needed, and leaves the vCPU so that KVM_RUN does just that;
 //   AfterRun() looks at the exit, and takes ring 0 back when it is the engine's turn.
 //
-// Ways into ring 0 while KVM runs user mode (docs/host.md): breakpoints on the guest's #PF, #GP, #UD
-// and #DE handlers; the IDT's limit is cut behind the exceptions, so that interrupts arrive
-// as #GP, whose error code names them. So the guest's own debug registers are not available
-// to it. Belongs to the vCPU's thread, except RequestPoll().
+// While KVM runs, the vCPU's IDT is that of a stub (kvm_stub.h), through which everything that
+// interrupts user mode comes back here and is delivered to the guest's own handlers. Belongs to the
+// vCPU's thread, except RequestPoll().
 class Ring0Engine {
  public:
-  Ring0Engine(Ring0Shared* shared, XsaveLayout layout);
+  // `vcpu` is its number, below kMaxCpus.
+  Ring0Engine(Ring0Shared* shared, uint32_t vcpu, XsaveLayout layout);
   ~Ring0Engine();
   Ring0Engine(const Ring0Engine&) = delete;
   Ring0Engine& operator=(const Ring0Engine&) = delete;
@@ -61,7 +61,7 @@ class Ring0Engine {
     kStep,       // one instruction of ring 0, or one of a mode before 64-bit
     kUser,       // from an IRET or SYSRET on
     kHalt,       // HLT, until an interrupt
-    kReplay,     // the replay stub
+    kReplay,     // page-table entries are stored again, nothing else
   };
 
   // State between KVM and the interpreter.
@@ -77,28 +77,24 @@ class Ring0Engine {
   Result<bool> Deliver(KvmVcpu* vcpu, const Exception& exception);
   bool InterruptMayWait() const;
 
-  // KVM has run more of ring 0 than it was asked to, by an exception that is not caught: what was
-  // known of the guest's tables and code may be old.
-  Status Resynchronise(KvmVcpu* vcpu);
-
   // Exits.
   Result<Outcome> TakeOver(KvmVcpu* vcpu);
-  Result<Outcome> OnDebug(KvmVcpu* vcpu);
-  // Undoes the #GP that an interrupt beyond the IDT's limit became, and delivers it.
-  Result<Outcome> Redeliver(KvmVcpu* vcpu, const std::array<uint64_t, 6>& frame);
+  // A gate of the stub's IDT was taken.
+  Result<Outcome> OnVector(KvmVcpu* vcpu, uint8_t vector);
+  // KVM has run more of ring 0 than it was asked to, past a HLT that no interrupt ended: what was
+  // known of the guest's tables and code may be old.
+  Status Resynchronise(KvmVcpu* vcpu);
   void SetKernelStackSelector();
-  // An INT n that KVM did not know is carried out.
-  Result<Outcome> OnInvalidOpcode(KvmVcpu* vcpu);
-  void CompleteSyscall(const std::array<uint64_t, 6>& frame);
+  void CompleteSyscall(uint64_t user_flags, uint64_t user_stack);
 
   Status SetDebug(KvmVcpu* vcpu, bool step);
-  uint64_t HandlerOf(uint8_t vector);
   void CountHandOff(KvmVcpu* vcpu);
 
   Ring0Shared* shared_;
   std::unique_ptr<Cpu> cpu_;
   Op single_[2];
   SoftMmu mmu_;
+  KvmStub stub_;
   InstructionAssist assist_;
   Mode mode_ = Mode::kInterpret;
   bool locked_ = false;
@@ -106,16 +102,16 @@ class Ring0Engine {
 
   // KVM's segment state and descriptor tables as last seen, and the IDT as the guest set it.
   kvm_sregs sregs_ = {};
-  uint64_t rip_before_ = 0;
-  uint16_t real_idt_limit_ = 0;
-  uint16_t shown_idt_limit_ = 0;
+  uint16_t idt_limit_ = 0;
   uint64_t idt_base_ = 0;
+  uint16_t shown_idt_limit_ = 0;  // to KVM
+  uint64_t shown_idt_base_ = 0;
   uint64_t kvm_kernel_gs_base_ = 0;
-  kvm_guest_debug debug_ = {};
-  bool debug_known_ = false;
+  bool stepping_ = false;  // as KVM was last told
+  bool several_vcpus_ = false;
 
   KvmStatistic emulated_;
-  uint64_t expected_emulated_ = 0;  // at the next take-over from user mode
+  uint64_t expected_emulated_ = 0;  // when a HLT ends
 
   uint64_t star_ = 0, lstar_ = 0, flag_mask_ = 0;
   uint64_t deadline_ = ~0ull;       // guest TSC of the next timer interrupt

@@ -7,30 +7,30 @@
 namespace cube::vmm::ring0 {
 
 Ring0Shared::Ring0Shared(const GuestMemory& guest_memory, const Bus* port_bus, const Bus* mmio_bus,
-                         PageFlags page_flags, CodeCache code_cache, ShadowReplay shadow_replay)
+                         PageFlags page_flags, CodeCache code_cache, StubMemory stub_memory)
     : memory(guest_memory),
       ports(port_bus),
       mmio(mmio_bus),
       flags(std::move(page_flags)),
       tables(guest_memory, &flags),
       code(std::move(code_cache)),
-      replay(std::move(shadow_replay)) {
+      stubs(std::move(stub_memory)) {
   code.MarkIn(&flags);
 }
 
 Result<std::unique_ptr<Ring0Shared>> Ring0Shared::Create(const KvmVm& vm,
                                                          const GuestMemory& memory,
                                                          const Bus* ports, const Bus* mmio,
-                                                         uint32_t replay_slot) {
+                                                         uint32_t stub_slot) {
   uint64_t end = 0;
   for (const MemoryRegion& region : memory.regions()) {
     end = std::max<uint64_t>(end, region.guest_address + region.host.size());
   }
   CUBE_ASSIGN(PageFlags flags, PageFlags::Create(end));
   CUBE_ASSIGN(CodeCache code, CodeCache::Create());
-  CUBE_ASSIGN(ShadowReplay replay, ShadowReplay::Create(vm, replay_slot));
+  CUBE_ASSIGN(StubMemory stubs, StubMemory::Create(vm, stub_slot));
   return std::unique_ptr<Ring0Shared>(new Ring0Shared(
-      memory, ports, mmio, std::move(flags), std::move(code), std::move(replay)));
+      memory, ports, mmio, std::move(flags), std::move(code), std::move(stubs)));
 }
 
 void Ring0Shared::Acquire() {

@@ -12,7 +12,7 @@
 #include "vmm/kvm/kvm_vm.h"
 #include "vmm/ring0/code_cache.h"
 #include "vmm/ring0/page_flags.h"
-#include "vmm/ring0/shadow_replay.h"
+#include "vmm/ring0/kvm_stub.h"
 #include "vmm/ring0/table_tracker.h"
 
 namespace cube::vmm::ring0 {
@@ -25,7 +25,7 @@ class Ring0Shared {
   // `ports` and `mmio` are the VM's, and must outlive this.
   static Result<std::unique_ptr<Ring0Shared>> Create(const KvmVm& vm, const GuestMemory& memory,
                                                      const Bus* ports, const Bus* mmio,
-                                                     uint32_t replay_slot);
+                                                     uint32_t stub_slot);
 
   // Takes and gives up the lock, between blocks; Yield() does both if another vCPU waits for it.
   void Acquire();
@@ -41,13 +41,13 @@ class Ring0Shared {
   PageFlags flags;
   TableTracker tables;
   CodeCache code;
-  ShadowReplay replay;
+  StubMemory stubs;
   // CR3s of the engines, for TableTracker::Rebuild(); filled as vCPUs are made.
   std::vector<const uint64_t*> roots;
 
  private:
   Ring0Shared(const GuestMemory& memory, const Bus* ports, const Bus* mmio, PageFlags page_flags,
-              CodeCache code_cache, ShadowReplay shadow_replay);
+              CodeCache code_cache, StubMemory stub_memory);
 
   std::mutex lock_;
   std::atomic<int> waiting_{0};

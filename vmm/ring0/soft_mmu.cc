@@ -102,7 +102,8 @@ bool SoftMmu::Translate(Cpu& cpu, uint64_t address, Access access, Page* page) {
   page->writable = access == Access::kWrite;
   // What is translated may be remembered, by the TLB or as a jump.
   if (!page->global && address >> 63 != 0) upper_half_has_local_ = true;
-  largest_page_bits_ = std::max(largest_page_bits_, 3 + 9 * level);
+  int& largest = largest_page_bits_[address >> 63];
+  largest = std::max(largest, 3 + 9 * level);
   return true;
 }
 
@@ -304,7 +305,7 @@ void SoftMmu::ForgetJumps(Cpu& cpu) {
 void SoftMmu::FlushAll(Cpu& cpu) {
   for (TlbEntry& entry : cpu.tlb) entry.read_page = entry.write_page = kNoPage;
   upper_half_has_local_ = false;
-  largest_page_bits_ = 12;
+  largest_page_bits_ = {12, 12};
   ForgetJumps(cpu);
 }
 
@@ -324,13 +325,20 @@ void SoftMmu::LoadCr3(Cpu& cpu, uint64_t value) {
 }
 
 void SoftMmu::FlushPage(Cpu& cpu, uint64_t address) {
-  // Of a large page all must go, of which the TLB holds pieces of 4 KiB.
-  int bits = largest_page_bits_;
-  for (size_t i = 0; i < kTlbHalf; ++i) {
-    TlbEntry& entry = cpu.tlb[i | (address >> 63) * kTlbHalf];
-    if (entry.read_page >> (bits - 12) != address >> bits) continue;
-    entry.read_page = entry.write_page = kNoPage;
+  int bits = largest_page_bits_[address >> 63];
+  if (bits == 12) {
+    TlbEntry& entry = TlbOf(cpu, address);
+    if (entry.read_page == address >> 12) entry.read_page = entry.write_page = kNoPage;
+  } else {
+    // Of a large page all must go, of which the TLB holds pieces of 4 KiB.
+    for (size_t i = 0; i < kTlbHalf; ++i) {
+      TlbEntry& entry = cpu.tlb[i | (address >> 63) * kTlbHalf];
+      if (entry.read_page >> (bits - 12) != address >> bits) continue;
+      entry.read_page = entry.write_page = kNoPage;
+    }
   }
+  // Of the lower half no jump is remembered.
+  if (address >> 63 == 0) return;
   for (JumpEntry& jump : cpu.jumps) {
     if (jump.rip >> bits == address >> bits) jump.rip = kNoJump;
   }

@@ -86,7 +86,7 @@ class SoftMmu {
   CodeCache* code_;
   // Since the last FlushAll(): a page of the upper half was not global; the largest page seen.
   bool upper_half_has_local_ = false;
-  int largest_page_bits_ = 12;
+  std::array<int, 2> largest_page_bits_ = {12, 12};  // of the lower half and the upper
 };
 
 inline TlbEntry& TlbOf(Cpu& cpu, uint64_t address) {
