@@ -55,7 +55,10 @@ Status Vcpu::Start() {
   int error = pthread_create(
       &thread_, &attributes,
       [](void* self) -> void* {
-        static_cast<Vcpu*>(self)->Loop();
+        auto* vcpu = static_cast<Vcpu*>(self);
+        vcpu->Loop();
+        // The other vCPUs' threads can end only if none waits for this one.
+        if (vcpu->ring0_.engine != nullptr) vcpu->ring0_.engine->Leave();
         return nullptr;
       },
       this);

@@ -38,8 +38,12 @@ Ring0Engine::Ring0Engine(Ring0Shared* shared, uint32_t vcpu, XsaveLayout layout)
   mmu_.FlushAll(*cpu_);
 }
 
-Ring0Engine::~Ring0Engine() {
-  if (locked_) shared_->Release();
+Ring0Engine::~Ring0Engine() { Leave(); }
+
+void Ring0Engine::Leave() {
+  if (!locked_) return;
+  locked_ = false;
+  shared_->Release();
 }
 
 Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcpus) {

@@ -48,6 +48,9 @@ class Ring0Engine {
   Result<Outcome> BeforeRun(KvmVcpu* vcpu);
   Result<Outcome> AfterRun(KvmVcpu* vcpu);
 
+  // The vCPU will not run again; without this, others may wait for it for ever.
+  void Leave();
+
   // Makes BeforeRun() return soon. Any thread.
   void RequestPoll() { cpu_->attention.store(true, std::memory_order_relaxed); }
 

@@ -44,12 +44,8 @@ struct Subtest {
 };
 
 std::span<const Subtest> MemorySubtests();
-std::span<const Subtest> SharedMemorySubtests();
 std::span<const Subtest> ThreadSubtests();
-std::span<const Subtest> SignalSubtests();
 std::span<const Subtest> ExceptionSubtests();
-std::span<const Subtest> ProcessSubtests();
-std::span<const Subtest> SocketSubtests();
 
 // Prints what differs and ends the process with status 1.
 [[noreturn]] void Fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
