@@ -126,8 +126,8 @@ def print_counts(args, medians):
             continue
         counts = count_operation(args, name)
         rate = counts["ring0 instructions"] / medians[name] * 1e3
-        handed = sorted(((value, key.removeprefix("handoff ")) for key, value in counts.items()
-                         if key.startswith("handoff") and value >= 0.05), reverse=True)
+        handed = sorted(((value, key.removeprefix("ring0 handed to KVM: ")) for key, value in counts.items()
+                         if key.startswith("ring0 handed") and value >= 0.05), reverse=True)
         print(f"| {name} | {counts['exits']:.2f} | "
               + " | ".join(f"{counts[key]:.2f}" for key in COLUMNS.values())
               + f" | {rate:.0f} | " + ", ".join(f"{key} {value:.1f}" for value, key in handed[:6])

@@ -277,7 +277,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnStop(KvmVcpu* vcpu, Stop stop) {
       CUBE_TRY(Enter(vcpu, Mode::kHalt));
       return Outcome::kRun;
     case Stop::kHandOff:
-      CountHandOff(vcpu);
+      CountHandOff();
       CUBE_TRY(Enter(vcpu, Mode::kStep));
       return Outcome::kRun;
     case Stop::kNone:
@@ -324,7 +324,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::Assist(KvmVcpu* vcpu) {
     case InstructionAssist::Outcome::kTripleFault:
       return Outcome::kTripleFault;
     default:
-      CountHandOff(vcpu);
+      CountHandOff();
       CUBE_TRY(Enter(vcpu, Mode::kStep));
       return Outcome::kRun;
   }
@@ -342,7 +342,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::AccessMsr(KvmVcpu* vcpu) {
   bool direct = index == kMsrTscDeadline || index == kMsrStar || index == kMsrLstar ||
                 index == kMsrSyscallMask;
   if (!write || !direct) {
-    CountHandOff(vcpu);
+    CountMsrHandOff(write, index);
     CUBE_TRY(Enter(vcpu, Mode::kStep));
     return Outcome::kRun;
   }
@@ -488,17 +488,18 @@ void Ring0Engine::SetKernelStackSelector() {
   cpu_->kernel_ss = static_cast<uint16_t>((star_ >> 32 & 0xfffc) + 8);
 }
 
-void Ring0Engine::CountHandOff(KvmVcpu* vcpu) {
-  (void)vcpu;
-  GuestVirtual guest(shared_->memory, sregs_, 0);
+void Ring0Engine::CountHandOff() {
   kvm_sregs sregs = sregs_;
   sregs.cr3 = cpu_->cr3;
-  uint8_t bytes[4] = {};
-  GuestVirtual(shared_->memory, sregs, 0).PeekBytes(cpu_->rip, bytes);
+  HandOff found;
+  GuestVirtual(shared_->memory, sregs, 0).PeekBytes(cpu_->rip, found.bytes);
   uint32_t key;
-  memcpy(&key, bytes, sizeof key);
-  ++hand_offs_[key];
+  memcpy(&key, found.bytes.data(), sizeof key);
+  HandOff& hand_off = hand_offs_.try_emplace(key, found).first->second;
+  ++hand_off.count;
 }
+
+void Ring0Engine::CountMsrHandOff(bool write, uint32_t index) { ++msr_hand_offs_[{write, index}]; }
 
 std::map<std::string, uint64_t> Ring0Engine::Counts() {
   std::map<std::string, uint64_t> counts = {
@@ -517,11 +518,14 @@ std::map<std::string, uint64_t> Ring0Engine::Counts() {
       {"ring0 exceptions", counters_.exceptions},
       {"ring0 resynchronisations", counters_.resynchronisations},
   };
-  for (const auto& [key, count] : hand_offs_) {
-    uint8_t bytes[4];
-    memcpy(bytes, &key, sizeof bytes);
-    std::string text = assist_.decoder().Disassemble(bytes, 0, 1);
-    counts[Format("handoff %02x%02x%02x%02x", bytes[0], bytes[1], bytes[2], bytes[3])] += count;
+  for (const auto& [key, hand_off] : hand_offs_) {
+    auto instruction = assist_.decoder().Decode(hand_off.bytes);
+    std::string name = instruction ? instruction->mnemonic : Format("bytes %08x", key);
+    counts["ring0 handed to KVM: " + name] += hand_off.count;
+  }
+  for (const auto& [msr, count] : msr_hand_offs_) {
+    counts[Format("ring0 handed to KVM: %s %#x", msr.first ? "wrmsr" : "rdmsr", msr.second)] =
+        count;
   }
   return counts;
 }

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "base/result.h"
 #include "vmm/assist/exception_delivery.h"
@@ -91,7 +92,8 @@ class Ring0Engine {
   void CompleteSyscall(uint64_t user_flags, uint64_t user_stack);
 
   Status SetDebug(KvmVcpu* vcpu, bool step);
-  void CountHandOff(KvmVcpu* vcpu);
+  void CountHandOff();
+  void CountMsrHandOff(bool write, uint32_t index);
 
   Ring0Shared* shared_;
   std::unique_ptr<Cpu> cpu_;
@@ -126,7 +128,14 @@ class Ring0Engine {
              injections = 0, user_entries = 0, replays = 0, assists = 0, msrs = 0, exceptions = 0,
              resynchronisations = 0;
   } counters_;
-  std::map<uint32_t, uint64_t> hand_offs_;  // by opcode bytes
+// What was handed to KVM: by the first bytes of the instruction, all of which are kept to name it;
+  // and MSRs, reads apart from writes.
+  struct HandOff {
+    std::array<uint8_t, 15> bytes = {};
+    uint64_t count = 0;
+  };
+  std::map<uint32_t, HandOff> hand_offs_;
+  std::map<std::pair<bool, uint32_t>, uint64_t> msr_hand_offs_;
 };
 
 }  // namespace cube::vmm::ring0
