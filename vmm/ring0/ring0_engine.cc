@@ -65,7 +65,9 @@ Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcp
   flag_mask_ = values[4].data;
   last_run_ = __rdtsc();
   emulated_ = vcpu->OpenStatistic("insn_emulation");
+  shared_->Acquire();  // all vCPUs start at once
   shared_->roots.push_back(&cpu_->cr3);
+  shared_->Release();
   CUBE_ASSIGN(const kvm_sregs* sregs, vcpu->sregs());
   idt_limit_ = shown_idt_limit_ = sregs->idt.limit;
   idt_base_ = shown_idt_base_ = sregs->idt.base;

@@ -22,6 +22,8 @@ thread_local volatile bool armed = false;
 thread_local Fault last_fault;
 
 void OnFault(int signal, siginfo_t* info, void* context) {
+  // The kernel leaves AC as it was, and the C library is not written for it.
+  asm volatile("pushfq; andl $~0x40000, (%%rsp); popfq" ::: "memory", "cc");
   const auto* machine = &static_cast<ucontext_t*>(context)->uc_mcontext;
   last_fault = {info->si_code, reinterpret_cast<uint64_t>(info->si_addr),
                 static_cast<uint64_t>(machine->gregs[REG_TRAPNO]),
