@@ -20,6 +20,7 @@ constexpr int32_t kPauseCost = 256;
 constexpr uint64_t kPollMicroseconds = 1000;
 constexpr uint64_t kFlagsAfterSyscall = ~(kFlagResume | kFlagVirtual8086);
 constexpr uint64_t kMsrLength = 2;
+constexpr uint32_t kMsrX2ApicCommand = 0x830;
 // #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP, #VC, #SX (SDM volume 3, table 6-1; AMD APM volume 2, 8.2).
 constexpr uint32_t kVectorsWithErrorCode = 0x60227d00;
 
@@ -66,12 +67,14 @@ Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcp
   last_run_ = __rdtsc();
   emulated_ = vcpu->OpenStatistic("insn_emulation");
   shared_->Acquire();  // all vCPUs start at once
+  locked_ = true;
   shared_->roots.push_back(&cpu_->cr3);
-  shared_->Release();
+  shared_->interrupts.push_back(&interrupt_announced_);
   CUBE_ASSIGN(const kvm_sregs* sregs, vcpu->sregs());
   idt_limit_ = shown_idt_limit_ = sregs->idt.limit;
   idt_base_ = shown_idt_base_ = sregs->idt.base;
   CUBE_TRY(Load(vcpu));
+  Leave();
   return OkStatus();
 }
 
@@ -210,6 +213,7 @@ Status Ring0Engine::EnterReplay(KvmVcpu* vcpu) {
 
 bool Ring0Engine::InterruptMayWait() const {
   if ((cpu_->system_flags & kFlagInterrupt) == 0) return false;
+  if (interrupt_announced_.load(std::memory_order_relaxed)) return true;
   uint64_t now = __rdtsc();
   return now + cpu_->tsc_offset >= deadline_ || now - last_run_ > poll_interval_;
 }
@@ -247,6 +251,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnStop(KvmVcpu* vcpu, Stop stop) {
       if (InterruptMayWait()) {
         // One step lets KVM inject what is pending, which then comes through the stub.
         ++counters_.injections;
+        interrupt_announced_.store(false, std::memory_order_relaxed);
         if (__rdtsc() + cpu_->tsc_offset >= deadline_) deadline_ = ~0ull;
         CUBE_TRY(Enter(vcpu, Mode::kStep));
         return Outcome::kRun;
@@ -345,6 +350,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::AccessMsr(KvmVcpu* vcpu) {
                 index == kMsrSyscallMask;
   if (!write || !direct) {
     CountMsrHandOff(write, index);
+    sends_interrupt_ = write && index == kMsrX2ApicCommand;
     CUBE_TRY(Enter(vcpu, Mode::kStep));
     return Outcome::kRun;
   }
@@ -401,10 +407,14 @@ Result<Ring0Engine::Outcome> Ring0Engine::AfterRun(KvmVcpu* vcpu) {
   last_run_ = __rdtsc();
   const kvm_run* run = vcpu->run();
   switch (run->exit_reason) {
-    case KVM_EXIT_DEBUG:
+    case KVM_EXIT_DEBUG: {
       if (mode_ != Mode::kStep) return Outcome::kUnhandled;
       ++counters_.steps;
-      return TakeOver(vcpu);
+      CUBE_ASSIGN(Outcome outcome, TakeOver(vcpu));
+      if (sends_interrupt_) shared_->AnnounceInterrupt(&interrupt_announced_);
+      sends_interrupt_ = false;
+      return outcome;
+    }
     case KVM_EXIT_INTERNAL_ERROR: {
       if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) return Outcome::kUnhandled;
       CUBE_ASSIGN(InstructionAssist::Outcome outcome, assist_.CarryOut(vcpu));

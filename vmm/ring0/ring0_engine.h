@@ -2,6 +2,7 @@
 #define CUBE_VMM_RING0_RING0_ENGINE_H_
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -114,6 +115,8 @@ class Ring0Engine {
   uint64_t kvm_kernel_gs_base_ = 0;
   bool stepping_ = false;  // as KVM was last told
   bool several_vcpus_ = false;
+  std::atomic<bool> interrupt_announced_{false};
+  bool sends_interrupt_ = false;  // the step under way writes the APIC's command register
 
   KvmStatistic emulated_;
   uint64_t expected_emulated_ = 0;  // when a HLT ends

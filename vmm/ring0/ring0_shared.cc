@@ -39,14 +39,27 @@ void Ring0Shared::Acquire() {
     lock_.lock();
     waiting_.fetch_sub(1, std::memory_order_relaxed);
   }
+  turn_.fetch_add(1, std::memory_order_relaxed);
   if (trim_.exchange(false, std::memory_order_relaxed)) code.DropAll();
+}
+
+void Ring0Shared::AnnounceInterrupt(const std::atomic<bool>* sender) {
+  for (std::atomic<bool>* announced : interrupts) {
+    if (announced != sender) announced->store(true, std::memory_order_relaxed);
+  }
 }
 
 void Ring0Shared::Yield() {
   if (waiting_.load(std::memory_order_relaxed) == 0) return;
+  // The lock is not fair: who waits must be given the time to wake up and take it.
+  constexpr int kPatience = 1000;
+  uint64_t turn = turn_.load(std::memory_order_relaxed);
   lock_.unlock();
-  // The lock is not fair: whoever was woken must get to it first.
-  sched_yield();
+  for (int i = 0; i < kPatience && turn_.load(std::memory_order_relaxed) == turn &&
+                  waiting_.load(std::memory_order_relaxed) != 0;
+       ++i) {
+    sched_yield();
+  }
   Acquire();
 }
 

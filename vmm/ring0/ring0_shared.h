@@ -31,6 +31,8 @@ class Ring0Shared {
   void Acquire();
   void Release() { lock_.unlock(); }
   void Yield();
+  // An interrupt was sent between vCPUs: the others ask KVM for theirs soon. Under the lock.
+  void AnnounceInterrupt(const std::atomic<bool>* sender);
   // Has the next Acquire() drop what was decoded: after boot, most of it never runs again. Any
   // thread.
   void RequestTrim() { trim_.store(true, std::memory_order_relaxed); }
@@ -44,6 +46,8 @@ class Ring0Shared {
   StubMemory stubs;
   // CR3s of the engines, for TableTracker::Rebuild(); filled as vCPUs are made.
   std::vector<const uint64_t*> roots;
+  // What each engine looks at to know of an interrupt; filled likewise.
+  std::vector<std::atomic<bool>*> interrupts;
 
  private:
   Ring0Shared(const GuestMemory& memory, const Bus* ports, const Bus* mmio, PageFlags page_flags,
@@ -51,6 +55,7 @@ class Ring0Shared {
 
   std::mutex lock_;
   std::atomic<int> waiting_{0};
+  std::atomic<uint64_t> turn_{0};  // counts the takers of the lock
   std::atomic<bool> trim_{false};
 };
 
