@@ -179,9 +179,14 @@ class Instance {
     if (e_.special == Special::kBranchTo) Patch(target_, AnyCodeTarget());
     if (segment_) wanted -= out_.before.gs_base;
     offset_ = wanted;
+    // What also pushes or pops must keep RSP near the target: elsewhere the child that runs the case
+    // may have memory of its own.
+    bool uses_stack = (e_.opcode == 0xff && e_.digit == 6) || (e_.opcode == 0x8f && e_.digit == 0);
     auto pick = [&] {
       for (;;) {
         auto number = static_cast<unsigned>(Below(16));
+        bool near = mode_ != 2 && mode_ != 3 && displacement_size_ <= 1;
+        if (uses_stack && number == kRsp && !near) continue;
         bool taken = (e_.special == Special::kBitOffset && number == reg) ||
                      (e_.special == Special::kCompare && number == kRax) ||
                      (e_.special == Special::kCompareWide && (number == kRax || number == kRdx)) ||
