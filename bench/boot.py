@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Boot benchmark: cube-vmm beside QEMU TCG, the same kernel and initrd, interleaved in one run.
 
-    bench/boot.py [--rounds N] [--memory MiB] [--cpus N]
+    bench/boot.py [--rounds N] [--memory MiB] [--cpus N] [--ring0 auto|kvm|engine]
 
 For cube-vmm: each phase of its report, the instructions KVM emulated, and, in a run of its own, the
 process's private memory with an idle guest, guest memory apart. For QEMU (machine microvm, -accel
@@ -34,7 +34,7 @@ def machine():
 
 def cube_boot(args, figures):
     out = subprocess.run(
-        [args.vmm, "run", "--json", "--kernel", args.kernel, "--initrd", args.initrd,
+        [args.vmm, "run", "--json", f"--ring0={args.ring0}", "--kernel", args.kernel, "--initrd", args.initrd,
          "--memory", str(args.memory), "--cpus", str(args.cpus), "--", "/bin/true"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False).stdout
     report = json.loads(out.splitlines()[-1])
@@ -70,12 +70,14 @@ def qemu_boot(args, figures):
 def private_memory(args):
     """KiB of private resident memory of an idle cube-vmm, without the guest's own."""
     vmm = subprocess.Popen(
-        [args.vmm, "run", "--kernel", args.kernel, "--initrd", args.initrd, "--memory",
-         str(args.memory), "--", "/bin/sh", "-c", "echo up; sleep 1000"],
+        [args.vmm, "run", f"--ring0={args.ring0}", "--kernel", args.kernel, "--initrd",
+         args.initrd, "--memory", str(args.memory), "--", "/bin/sh", "-c", "echo up; sleep 1000"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     try:
         if vmm.stdout.readline() != b"up\n":
             sys.exit("the guest did not come up")
+        # Idle for a while: memory that only the start needed is given back after a second or two.
+        time.sleep(5)
         private = {"Private_Clean": 0, "Private_Dirty": 0}
         guest = False
         for line in open(f"/proc/{vmm.pid}/smaps"):
@@ -95,6 +97,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--memory", type=int, default=128)
+    parser.add_argument("--ring0", default="auto", help="auto, kvm or engine")
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--no-qemu", action="store_true")
     parser.add_argument("--vmm", default=f"{BIN}/vmm/cli/cube-vmm")
