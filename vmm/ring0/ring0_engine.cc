@@ -3,7 +3,6 @@
 #include <x86intrin.h>
 
 #include <cstring>
-#include <iterator>
 
 #include "vmm/assist/guest_virtual.h"
 #include "vmm/ring0/handler_support.h"
@@ -21,6 +20,7 @@ constexpr uint64_t kPollMicroseconds = 1000;
 constexpr uint64_t kFlagsAfterSyscall = ~(kFlagResume | kFlagVirtual8086);
 constexpr uint64_t kMsrLength = 2;
 constexpr uint32_t kMsrX2ApicCommand = 0x830;
+constexpr uint32_t kMsrTscAdjust = 0x3b;
 // #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP, #VC, #SX (SDM volume 3, table 6-1; AMD APM volume 2, 8.2).
 constexpr uint32_t kVectorsWithErrorCode = 0x60227d00;
 
@@ -114,7 +114,6 @@ Status Ring0Engine::Load(KvmVcpu* vcpu) {
     idt_limit_ = shown_idt_limit_ = sregs->idt.limit;
   }
   sregs_ = *sregs;
-  have_state_ = true;
   return OkStatus();
 }
 
@@ -188,10 +187,7 @@ Status Ring0Engine::Enter(KvmVcpu* vcpu, Mode mode) {
   if (mode == Mode::kUser) vcpu->NextRunIsUserMode();
   // STI and HLT themselves.
   if (mode == Mode::kHalt) expected_emulated_ = emulated_.Read() + 2;
-  if (mode != Mode::kReplay) {
-    locked_ = false;
-    shared_->Release();
-  }
+  if (mode != Mode::kReplay) Leave();
   return OkStatus();
 }
 
@@ -203,11 +199,11 @@ Status Ring0Engine::EnterReplay(KvmVcpu* vcpu) {
   stub_.PrepareReplay(&shared_->tables.replay_queue(), several_vcpus_ ? 0 : cpu_->rip);
   bool goes_on = !several_vcpus_ && shared_->tables.replay_queue().empty();
   if (goes_on) ++counters_.user_entries;
-  uint64_t rip = cpu_->rip;
   CUBE_TRY(Enter(vcpu, goes_on ? Mode::kUser : Mode::kReplay));
-  cpu_->rip = rip;
   CUBE_ASSIGN(kvm_regs * regs, vcpu->mutable_regs());
   regs->rip = stub_.replay_entry();
+  // No interrupt may show the guest the stub as its own code; the return sets the flag anew.
+  regs->rflags &= ~kFlagInterrupt;
   return OkStatus();
 }
 
@@ -244,8 +240,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnStop(KvmVcpu* vcpu, Stop stop) {
     case Stop::kPoll:
       ++counters_.polls;
       if (cpu_->attention.exchange(false, std::memory_order_relaxed)) {
-        locked_ = false;
-        shared_->Release();
+        Leave();
         return Outcome::kStopped;
       }
       if (InterruptMayWait()) {
@@ -265,8 +260,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnStop(KvmVcpu* vcpu, Stop stop) {
       Exception exception = {pending.vector, std::nullopt, std::nullopt};
       if (pending.has_error_code) exception.error_code = pending.error_code;
       if (pending.vector == kVectorPageFault) exception.fault_address = pending.address;
-      CUBE_ASSIGN(bool delivered, Deliver(vcpu, exception));
-      return delivered ? Outcome::kNotMine : Outcome::kTripleFault;
+      return Deliver(exception) ? Outcome::kNotMine : Outcome::kTripleFault;
     }
     case Stop::kAssist:
       return Assist(vcpu);
@@ -295,8 +289,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnStop(KvmVcpu* vcpu, Stop stop) {
 }
 
 // The exception or interrupt is delivered with the registers of the interpreter.
-Result<bool> Ring0Engine::Deliver(KvmVcpu* vcpu, const Exception& exception) {
-  (void)vcpu;
+bool Ring0Engine::Deliver(const Exception& exception) {
   Cpu& cpu = *cpu_;
   kvm_regs regs = {};
   regs.rip = cpu.rip;
@@ -350,14 +343,13 @@ Result<Ring0Engine::Outcome> Ring0Engine::AccessMsr(KvmVcpu* vcpu) {
                 index == kMsrSyscallMask;
   if (!write || !direct) {
     CountMsrHandOff(write, index);
-    sends_interrupt_ = write && index == kMsrX2ApicCommand;
+    if (write) stepped_msr_ = index;
     CUBE_TRY(Enter(vcpu, Mode::kStep));
     return Outcome::kRun;
   }
   const kvm_msr_entry entry = {index, 0, value};
   if (!vcpu->SetMsrs({&entry, 1}).ok()) {
-    CUBE_ASSIGN(bool delivered, Deliver(vcpu, {kVectorGeneralProtection, 0, std::nullopt}));
-    return delivered ? Outcome::kNotMine : Outcome::kTripleFault;
+    return Deliver({kVectorGeneralProtection, 0, std::nullopt}) ? Outcome::kNotMine : Outcome::kTripleFault;
   }
   cpu.rip += kMsrLength;
   switch (index) {
@@ -411,8 +403,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::AfterRun(KvmVcpu* vcpu) {
       if (mode_ != Mode::kStep) return Outcome::kUnhandled;
       ++counters_.steps;
       CUBE_ASSIGN(Outcome outcome, TakeOver(vcpu));
-      if (sends_interrupt_) shared_->AnnounceInterrupt(&interrupt_announced_);
-      sends_interrupt_ = false;
+      CUBE_TRY(OnMsrWritten(vcpu, std::exchange(stepped_msr_, std::nullopt)));
       return outcome;
     }
     case KVM_EXIT_INTERNAL_ERROR: {
@@ -439,6 +430,21 @@ Result<Ring0Engine::Outcome> Ring0Engine::AfterRun(KvmVcpu* vcpu) {
     default:
       return Outcome::kNotMine;
   }
+}
+
+// What KVM was handed a write of, and what is to be known of it here.
+Status Ring0Engine::OnMsrWritten(KvmVcpu* vcpu, std::optional<uint32_t> index) {
+  if (index == kMsrX2ApicCommand) shared_->AnnounceInterrupt(&interrupt_announced_);
+  if (index == kMsrTsc || index == kMsrTscAdjust) {
+    auto offset = vcpu->TscOffset();
+    cpu_->tsc_known = offset.ok();
+    if (offset.ok()) cpu_->tsc_offset = *offset;
+  }
+  if (index == kMsrTscAux) {
+    CUBE_ASSIGN(std::vector<kvm_msr_entry> values, vcpu->GetMsrs({&kMsrTscAux, 1}));
+    cpu_->tsc_aux = values[0].data;
+  }
+  return OkStatus();
 }
 
 Result<Ring0Engine::Outcome> Ring0Engine::OnVector(KvmVcpu* vcpu, uint8_t vector) {
@@ -481,8 +487,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnVector(KvmVcpu* vcpu, uint8_t vector
   }
   if (has_error_code) event.error_code = static_cast<uint32_t>(frame[0]);
   if (vector == kVectorPageFault) event.fault_address = cpu.cr2;
-  CUBE_ASSIGN(bool delivered, Deliver(vcpu, event));
-  return delivered ? Outcome::kRun : Outcome::kTripleFault;
+  return Deliver(event) ? Outcome::kRun : Outcome::kTripleFault;
 }
 
 // SYSCALL (SDM volume 2): CS and SS from STAR[47:32], the stack stays the user's. The frame's flags,

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -79,7 +80,9 @@ class Ring0Engine {
   Status EnterReplay(KvmVcpu* vcpu);
   Result<Outcome> Assist(KvmVcpu* vcpu);
   Result<Outcome> AccessMsr(KvmVcpu* vcpu);
-  Result<bool> Deliver(KvmVcpu* vcpu, const Exception& exception);
+  // False if the guest cannot take it: a triple fault.
+  bool Deliver(const Exception& exception);
+  Status OnMsrWritten(KvmVcpu* vcpu, std::optional<uint32_t> index);
   bool InterruptMayWait() const;
 
   // Exits.
@@ -104,7 +107,6 @@ class Ring0Engine {
   InstructionAssist assist_;
   Mode mode_ = Mode::kInterpret;
   bool locked_ = false;
-  bool have_state_ = false;  // cpu_ holds the vCPU's registers, newer than KVM's
 
   // KVM's segment state and descriptor tables as last seen, and the IDT as the guest set it.
   kvm_sregs sregs_ = {};
@@ -116,7 +118,7 @@ class Ring0Engine {
   bool stepping_ = false;  // as KVM was last told
   bool several_vcpus_ = false;
   std::atomic<bool> interrupt_announced_{false};
-  bool sends_interrupt_ = false;  // the step under way writes the APIC's command register
+  std::optional<uint32_t> stepped_msr_;  // that the step under way writes
 
   KvmStatistic emulated_;
   uint64_t expected_emulated_ = 0;  // when a HLT ends
@@ -131,7 +133,7 @@ class Ring0Engine {
              injections = 0, user_entries = 0, replays = 0, assists = 0, msrs = 0, exceptions = 0,
              resynchronisations = 0;
   } counters_;
-// What was handed to KVM: by the first bytes of the instruction, all of which are kept to name it;
+  // What was handed to KVM: by the first bytes of the instruction, all of which are kept to name it;
   // and MSRs, reads apart from writes.
   struct HandOff {
     std::array<uint8_t, 15> bytes = {};
