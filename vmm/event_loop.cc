@@ -45,23 +45,31 @@ void EventLoop::Remove(int fd) {
 
 Status EventLoop::Run() {
   for (;;) {
-    epoll_event events[16];
-    int count = epoll_wait(epoll_.get(), events, 16, -1);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return ErrnoError("epoll_wait");
-    for (int i = 0; i < count; ++i) {
-      int fd = events[i].data.fd;
-      if (fd == stop_.get()) {
-        DrainEventFd(fd);
-        return OkStatus();
-      }
-      // Looked up anew for each: an earlier handler of this round may have removed it.
-      auto found = handlers_.find(fd);
-      if (found == handlers_.end()) continue;
-      std::shared_ptr<Handler> handler = found->second;
-      (*handler)(events[i].events);
-    }
+    CUBE_ASSIGN(bool stopped, RunOnce(-1));
+    if (stopped) return OkStatus();
   }
+}
+
+Result<bool> EventLoop::RunOnce(int milliseconds) {
+  epoll_event events[16];
+  int count = epoll_wait(epoll_.get(), events, 16, milliseconds);
+  if (count < 0 && errno == EINTR) return false;
+  if (count < 0) return ErrnoError("epoll_wait");
+  bool stopped = false;
+  for (int i = 0; i < count && !stopped; ++i) {
+    int fd = events[i].data.fd;
+    if (fd == stop_.get()) {
+      DrainEventFd(fd);
+      stopped = true;
+      continue;
+    }
+    // Looked up anew for each: an earlier handler of this round may have removed it.
+    auto found = handlers_.find(fd);
+    if (found == handlers_.end()) continue;
+    std::shared_ptr<Handler> handler = found->second;
+    (*handler)(events[i].events);
+  }
+  return stopped;
 }
 
 Result<Timer> Timer::Create() {

@@ -28,6 +28,9 @@ class EventLoop {
 
   // Handles events until Stop().
   Status Run();
+  // Waits for events at most `milliseconds`, -1 for ever, and handles those that are there. True
+  // once Stop() was called.
+  Result<bool> RunOnce(int milliseconds);
   void Stop() { SignalEventFd(stop_.get()); }
 
  private:

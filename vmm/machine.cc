@@ -31,6 +31,8 @@ constexpr const char* kKernelArguments =
 // memory above 4 GiB.
 constexpr const char* kHighMemoryArguments = " swiotlb=noforce";
 
+uint64_t VirtioAddress(uint32_t index) { return kVirtioMmioStart + index * kVirtioMmioSize; }
+
 }  // namespace
 
 Machine::Machine(KvmVm vm, GuestMemory memory, MachineEvents events)
@@ -39,6 +41,7 @@ Machine::Machine(KvmVm vm, GuestMemory memory, MachineEvents events)
 Machine::~Machine() { Stop(); }
 
 Result<std::unique_ptr<Machine>> Machine::Create(const Kvm& kvm, const MachineConfig& config,
+                                                 std::vector<NamedDevice> devices, EventLoop* loop,
                                                  MachineEvents events) {
   if (config.cpus < 1 || config.cpus > kMaxCpus) {
     return Errorf("%u vCPUs are not between 1 and %u", config.cpus, kMaxCpus);
@@ -47,7 +50,7 @@ Result<std::unique_ptr<Machine>> Machine::Create(const Kvm& kvm, const MachineCo
   CUBE_ASSIGN(KvmVm vm, kvm.CreateVm());
   std::unique_ptr<Machine> machine(
       new Machine(std::move(vm), std::move(memory), std::move(events)));
-  CUBE_TRY(machine->LoadGuest(config));
+  CUBE_TRY(machine->LoadGuest(config, devices.size()));
   CUBE_TRY(machine->vm_.SetTssAndIdentityMap());
   CUBE_TRY(machine->vm_.CreateIrqchip());
   CUBE_TRY(machine->vm_.CreatePit());
@@ -56,6 +59,8 @@ Result<std::unique_ptr<Machine>> Machine::Create(const Kvm& kvm, const MachineCo
     CUBE_TRY(machine->vm_.SetMemorySlot(slot++, region.guest_address, region.host));
   }
   CUBE_TRY(machine->AddDevices());
+  // The engine's guests never execute a store to a device in KVM.
+  CUBE_TRY(machine->AddVirtioDevices(std::move(devices), loop, config.ring0 != Ring0Mode::kEngine));
   CUBE_TRY(machine->AddVcpus(kvm, config));
   return machine;
 }
@@ -75,7 +80,31 @@ Status Machine::AddDevices() {
   return mmio_.Attach(abi::kDoorbellAddress, abi::kDoorbellSize, control_.get());
 }
 
-Status Machine::LoadGuest(const MachineConfig& config) {
+Status Machine::AddVirtioDevices(std::vector<NamedDevice> devices, EventLoop* loop,
+                                 bool ioeventfds) {
+  using ::cube::devices::virtio::MmioTransport;
+  if (devices.size() > kVirtioMaxDevices) {
+    return Errorf("%zu virtio devices, at most %u are possible", devices.size(), kVirtioMaxDevices);
+  }
+  for (NamedDevice& device : devices) {
+    auto index = static_cast<uint32_t>(virtio_.size());
+    CUBE_ASSIGN(IrqLine irq, IrqLine::Create());
+    CUBE_TRY(vm_.AssignIrqfd(irq.eventfd(), kVirtioFirstGsi + index));
+    CUBE_ASSIGN(std::unique_ptr<MmioTransport> transport,
+                MmioTransport::Create(std::move(device.name), std::move(device.device), &memory_,
+                                      loop, std::move(irq)));
+    uint64_t address = VirtioAddress(index);
+    for (uint32_t queue = 0; ioeventfds && queue < transport->queue_count(); ++queue) {
+      CUBE_TRY(vm_.AssignIoeventfd(transport->kick_fd(queue),
+                                   address + ::cube::devices::virtio::kMmioQueueNotify, queue));
+    }
+    CUBE_TRY(mmio_.Attach(address, kVirtioMmioSize, transport.get()));
+    virtio_.push_back(std::move(transport));
+  }
+  return OkStatus();
+}
+
+Status Machine::LoadGuest(const MachineConfig& config, size_t virtio_devices) {
   CUBE_ASSIGN(LoadedKernel kernel, LoadKernel(config.kernel, memory_));
   std::optional<Initrd> initrd;
   if (!config.initrd.empty()) {
@@ -84,6 +113,10 @@ Status Machine::LoadGuest(const MachineConfig& config) {
   command_line_ = kKernelArguments;
   if (config.memory > kHoleStart) command_line_ += kHighMemoryArguments;
   if (config.ring0 != Ring0Mode::kNative) command_line_ += std::string(" ") + Ring0Assist::kKernelArguments;
+  for (uint32_t i = 0; i < virtio_devices; ++i) {
+    command_line_ += Format(" virtio_mmio.device=4K@%#llx:%u",
+                            static_cast<unsigned long long>(VirtioAddress(i)), kVirtioFirstGsi + i);
+  }
   if (!config.append.empty()) command_line_ += " " + config.append;
   std::array<uint8_t, kRngSeedSize> seed;
   if (getrandom(seed.data(), seed.size(), 0) != static_cast<ssize_t>(seed.size())) {

@@ -12,8 +12,10 @@
 #include "base/result.h"
 #include "devices/i8042/i8042.h"
 #include "devices/serial/serial.h"
+#include "devices/virtio/mmio_transport.h"
 #include "vmm/bus.h"
 #include "vmm/control_device.h"
+#include "vmm/event_loop.h"
 #include "vmm/guest_memory.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/loader/boot_state.h"
@@ -41,6 +43,12 @@ struct MachineConfig {
   Ring0Mode ring0 = Ring0Mode::kNative;
 };
 
+// A virtio device for a machine, and the name by which errors and counters know it ("vda").
+struct NamedDevice {
+  std::string name;
+  std::unique_ptr<devices::virtio::Device> device;
+};
+
 // What a machine tells its owner. All but `notify` are called on vCPU threads.
 struct MachineEvents {
   std::function<void(uint8_t)> console;  // a byte on the serial port
@@ -52,8 +60,11 @@ struct MachineEvents {
 // A VM: memory, interrupt controllers, devices, vCPUs, and a kernel ready to start.
 class Machine {
  public:
-  // Makes the VM and loads the kernel. Every error names the file or value at fault.
+  // Makes the VM and loads the kernel. `devices` are found by the guest in this order, at most
+  // kVirtioMaxDevices; they work on `loop`, which outlives the machine. Every error names the file
+  // or value at fault.
   static Result<std::unique_ptr<Machine>> Create(const Kvm& kvm, const MachineConfig& config,
+                                                 std::vector<NamedDevice> devices, EventLoop* loop,
                                                  MachineEvents events);
   ~Machine();
 
@@ -64,6 +75,10 @@ class Machine {
 
   GuestMemory& memory() { return memory_; }
   devices::Serial& serial() { return *serial_; }
+  // In the order of Create().
+  const std::vector<std::unique_ptr<devices::virtio::MmioTransport>>& virtio() const {
+    return virtio_;
+  }
   // Wakes the agent if it sleeps: the host has changed a ring of the mailbox. Any thread.
   void WakeAgent();
 
@@ -87,7 +102,8 @@ class Machine {
   Machine(KvmVm vm, GuestMemory memory, MachineEvents events);
 
   Status AddDevices();
-  Status LoadGuest(const MachineConfig& config);
+  Status AddVirtioDevices(std::vector<NamedDevice> devices, EventLoop* loop, bool ioeventfds);
+  Status LoadGuest(const MachineConfig& config, size_t virtio_devices);
   Status AddVcpus(const Kvm& kvm, const MachineConfig& config);
   Status SetBootRegisters(KvmVcpu* vcpu);
   void ReportStop(StopReason reason);
@@ -101,6 +117,7 @@ class Machine {
   std::unique_ptr<devices::Serial> serial_;
   std::unique_ptr<devices::I8042> i8042_;
   std::unique_ptr<ControlDevice> control_;
+  std::vector<std::unique_ptr<devices::virtio::MmioTransport>> virtio_;
   Bus ports_;
   Bus mmio_;
   BootState boot_state_ = {};

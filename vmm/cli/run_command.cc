@@ -170,7 +170,8 @@ Status Run::Prepare() {
     SignalEventFd(posted_.get());
   };
   events.stopped = [this](StopReason reason) { PostStop(std::move(reason)); };
-  CUBE_ASSIGN(machine_, Machine::Create(kvm, config, std::move(events)));
+  CUBE_ASSIGN(std::vector<NamedDevice> devices, MakeDevices(options_.devices, &*loop_));
+  CUBE_ASSIGN(machine_, Machine::Create(kvm, config, std::move(devices), &*loop_, std::move(events)));
   time_.created = Now();
   return SetUpConsole();
 }
@@ -479,6 +480,15 @@ void Run::ReportJson() {
   json.Key("assists").BeginObject();
   for (const auto& [name, count] : machine_->Ring0Counts()) {
     if (count != 0) json.Key(name).Uint(count);
+  }
+  json.EndObject();
+  json.Key("devices").BeginObject();
+  for (const auto& device : machine_->virtio()) {
+    json.Key(device->name()).BeginObject();
+    std::string failure = device->failure();
+    if (!failure.empty()) json.Key("failure").String(failure);
+    device->Metrics([&json](const char* name, uint64_t value) { json.Key(name).Uint(value); });
+    json.EndObject();
   }
   json.EndObject().EndObject();
   EmitJson(json);

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "vmm/cli/device_options.h"
+
 namespace cube::vmm {
 
 // `cube-vmm run`, as given.
@@ -22,6 +24,7 @@ struct RunOptions {
   std::vector<std::string> environment;
   std::string directory = "/";
   std::vector<std::string> command;
+  DeviceOptions devices;
   std::string ring0 = "auto";  // or "kvm", "engine": who runs it where KVM only emulates it
   std::string kvm = "/dev/kvm";
 };

@@ -57,6 +57,19 @@ Status KvmVm::AssignIrqfd(int eventfd, uint32_t gsi) const {
   return OkStatus();
 }
 
+Status KvmVm::AssignIoeventfd(int eventfd, uint64_t address, uint32_t value) const {
+  kvm_ioeventfd ioeventfd = {};
+  ioeventfd.datamatch = value;
+  ioeventfd.addr = address;
+  ioeventfd.len = sizeof value;
+  ioeventfd.fd = eventfd;
+  ioeventfd.flags = KVM_IOEVENTFD_FLAG_DATAMATCH;
+  if (ioctl(fd_.get(), KVM_IOEVENTFD, &ioeventfd) < 0) {
+    return ErrnoError("KVM_IOEVENTFD at %#llx", static_cast<unsigned long long>(address));
+  }
+  return OkStatus();
+}
+
 Status KvmVm::FilterMsrs(std::span<const uint32_t> exiting) const {
   kvm_enable_cap cap = {};
   cap.cap = KVM_CAP_X86_USER_SPACE_MSR;

@@ -29,6 +29,9 @@ class KvmVm {
   Status SetMemorySlot(uint32_t slot, uint64_t guest_address, std::span<uint8_t> host) const;
   // KVM_IRQFD (4.75): a count on `eventfd` raises an edge on `gsi`.
   Status AssignIrqfd(int eventfd, uint32_t gsi) const;
+  // KVM_IOEVENTFD (4.59): a 4-byte guest store of `value` to MMIO `address` adds one to `eventfd`
+  // and does not leave the kernel.
+  Status AssignIoeventfd(int eventfd, uint64_t address, uint32_t value) const;
   // KVM_CAP_X86_USER_SPACE_MSR and KVM_X86_SET_MSR_FILTER (4.97): reads and writes of the MSRs in
   // `exiting` leave to user space; all others stay in the kernel. At most KVM_MSR_FILTER_MAX_RANGES of them.
   Status FilterMsrs(std::span<const uint32_t> exiting) const;

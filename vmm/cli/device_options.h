@@ -1,0 +1,22 @@
+#ifndef CUBE_VMM_CLI_DEVICE_OPTIONS_H_
+#define CUBE_VMM_CLI_DEVICE_OPTIONS_H_
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "vmm/event_loop.h"
+#include "vmm/machine.h"
+
+namespace cube::vmm {
+
+// The virtio devices of `cube-vmm run`, as given.
+struct DeviceOptions {};
+
+// Makes the devices, in the order in which the guest finds them. They work on `loop`. Errors name
+// the option at fault.
+Result<std::vector<NamedDevice>> MakeDevices(const DeviceOptions& options, EventLoop* loop);
+
+}  // namespace cube::vmm
+
+#endif  // CUBE_VMM_CLI_DEVICE_OPTIONS_H_
