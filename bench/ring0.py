@@ -2,6 +2,7 @@
 """The ring-0 engine beside KVM's emulator and QEMU TCG: the same kernel, initrd and program.
 
     bench/ring0.py [--rounds N] [--seconds S] [--kvm-rounds N] [--no-qemu]
+                   [--operation NAME]...
 
 Runs bench/guest/ring0_bench in a guest of each, interleaved. KVM's emulator takes some minutes and
 is left out unless asked for. Prints the machine, a table of medians (the least in parentheses), the
@@ -30,6 +31,7 @@ COLUMNS = {
     "instructions": "ring0 instructions", "takeovers": "ring0 takeovers",
     "syscalls": "ring0 syscalls", "faults": "ring0 faults", "entries": "ring0 user entries",
     "steps": "ring0 steps", "assists": "ring0 assists", "replays": "ring0 replays",
+    "us in KVM_RUN": "ring0 us in KVM_RUN", "us interpreting": "ring0 us interpreting",
 }
 
 
@@ -48,7 +50,8 @@ def cube(args, mode, *command):
 
 
 def run_cube(args, mode):
-    text, report = cube(args, mode, "/bin/ring0_bench", "--seconds", str(args.seconds))
+    text, report = cube(args, mode, "/bin/ring0_bench", "--seconds", str(args.seconds),
+                        *args.operation)
     boot = sum(report["milliseconds"][phase] for phase in ("probe", "create", "boot")) * 1e6
     return dict(json.loads(text), **{"boot to agent": {"median": boot, "least": boot}})
 
@@ -118,19 +121,26 @@ def count_operation(args, name):
 
 
 def print_counts(args, medians):
-    print("\nOne operation, as the engine counts it (the timer's interrupts included):\n")
-    print("| | " + " | ".join(["KVM exits", *COLUMNS, "M instructions/s", "handed off"]) + " |")
-    print("|---" * (len(COLUMNS) + 4) + "|")
+    print("\nOne operation, as the engine counts it (the timer's interrupts included). Instructions a "
+          "second: of the whole time, of the time outside KVM_RUN, of the interpreter's loop alone:\n")
+    print("| | " + " | ".join(["us", "KVM exits", *COLUMNS, "M/s", "M/s outside KVM_RUN",
+                               "M/s interpreting", "handed off"]) + " |")
+    print("|---" * (len(COLUMNS) + 7) + "|")
     for name in COUNTED:
         if name not in medians:
             continue
         counts = count_operation(args, name)
-        rate = counts["ring0 instructions"] / medians[name] * 1e3
+        elapsed = medians[name] / 1e3
+        instructions = counts["ring0 instructions"]
+        outside = max(elapsed - counts["ring0 us in KVM_RUN"], 1e-3)
+        rates = [instructions / elapsed, instructions / outside,
+                 instructions / max(counts["ring0 us interpreting"], 1e-3)]
         handed = sorted(((value, key.removeprefix("ring0 handed to KVM: ")) for key, value in counts.items()
                          if key.startswith("ring0 handed") and value >= 0.05), reverse=True)
-        print(f"| {name} | {counts['exits']:.2f} | "
-              + " | ".join(f"{counts[key]:.2f}" for key in COLUMNS.values())
-              + f" | {rate:.0f} | " + ", ".join(f"{key} {value:.1f}" for value, key in handed[:6])
+        print(f"| {name} | {elapsed:.1f} | {counts['exits']:.2f} | "
+              + " | ".join(f"{counts[key]:.2f}" for key in COLUMNS.values()) + " | "
+              + " | ".join(f"{rate:.0f}" for rate in rates)
+              + " | " + ", ".join(f"{key} {value:.1f}" for value, key in handed[:6])
               + " |", flush=True)
 
 
@@ -141,12 +151,16 @@ def main():
     parser.add_argument("--kvm-rounds", type=int, default=0, help="rounds that KVM's emulator runs")
     parser.add_argument("--no-qemu", action="store_true")
     parser.add_argument("--no-counts", action="store_true")
+    parser.add_argument("--operation", action="append", default=[],
+                        help="measure only this one of the table's lines; may be repeated")
     parser.add_argument("--memory", type=int, default=256)
     parser.add_argument("--vmm", default=f"{BIN}/vmm/cli/cube-vmm")
     parser.add_argument("--kernel", default=f"{BIN}/guestkernel/vmlinux")
     parser.add_argument("--bzimage", default=f"{BIN}/guestkernel/bzImage")
     parser.add_argument("--initrd", default=f"{BIN}/bench/guest/initramfs")
     args = parser.parse_args()
+    if args.operation:
+        args.no_qemu = True  # which runs them all
     print(machine())
     print(f"{args.rounds} rounds, {args.memory} MiB, 1 vCPU; load {os.getloadavg()[0]:.1f} before")
     results = {"engine": [], "qemu": [], "kvm": []}

@@ -58,6 +58,11 @@ Result<std::unique_ptr<Machine>> Machine::Create(const Kvm& kvm, const MachineCo
   for (const MemoryRegion& region : machine->memory_.regions()) {
     CUBE_TRY(machine->vm_.SetMemorySlot(slot++, region.guest_address, region.host));
   }
+  if (config.ring0 == Ring0Mode::kEngine) {
+    CUBE_ASSIGN(machine->ring0_,
+                ring0::Ring0Shared::Create(machine->vm_, machine->memory_, &machine->ports_,
+                                           &machine->mmio_, kStubSlot));
+  }
   CUBE_TRY(machine->AddDevices());
   // The engine's guests never execute a store to a device in KVM.
   CUBE_TRY(machine->AddVirtioDevices(std::move(devices), loop, config.ring0 != Ring0Mode::kEngine));
@@ -65,9 +70,15 @@ Result<std::unique_ptr<Machine>> Machine::Create(const Kvm& kvm, const MachineCo
   return machine;
 }
 
+Result<IrqLine> Machine::NewIrqLine(uint32_t gsi) {
+  CUBE_ASSIGN(IrqLine line, IrqLine::Create());
+  CUBE_TRY(vm_.AssignIrqfd(line.eventfd(), gsi));
+  if (ring0_ != nullptr) line.ConnectTo(ring0_.get(), gsi);
+  return line;
+}
+
 Status Machine::AddDevices() {
-  CUBE_ASSIGN(IrqLine serial_irq, IrqLine::Create());
-  CUBE_TRY(vm_.AssignIrqfd(serial_irq.eventfd(), kSerialGsi));
+  CUBE_ASSIGN(IrqLine serial_irq, NewIrqLine(kSerialGsi));
   serial_ = std::make_unique<devices::Serial>(std::move(serial_irq), events_.console);
   CUBE_TRY(ports_.Attach(kSerialPort, devices::Serial::kSize, serial_.get()));
   i8042_ = std::make_unique<devices::I8042>([this] {
@@ -88,8 +99,7 @@ Status Machine::AddVirtioDevices(std::vector<NamedDevice> devices, EventLoop* lo
   }
   for (NamedDevice& device : devices) {
     auto index = static_cast<uint32_t>(virtio_.size());
-    CUBE_ASSIGN(IrqLine irq, IrqLine::Create());
-    CUBE_TRY(vm_.AssignIrqfd(irq.eventfd(), kVirtioFirstGsi + index));
+    CUBE_ASSIGN(IrqLine irq, NewIrqLine(kVirtioFirstGsi + index));
     CUBE_ASSIGN(std::unique_ptr<MmioTransport> transport,
                 MmioTransport::Create(std::move(device.name), std::move(device.device), &memory_,
                                       loop, std::move(irq)));
@@ -130,9 +140,6 @@ Status Machine::LoadGuest(const MachineConfig& config, size_t virtio_devices) {
 
 Status Machine::AddVcpus(const Kvm& kvm, const MachineConfig& config) {
   if (config.ring0 == Ring0Mode::kEmulator) CUBE_TRY(Ring0Assist::PrepareVm(vm_));
-  if (config.ring0 == Ring0Mode::kEngine) {
-    CUBE_ASSIGN(ring0_, ring0::Ring0Shared::Create(vm_, memory_, &ports_, &mmio_, kStubSlot));
-  }
   CUBE_ASSIGN(std::vector<kvm_cpuid_entry2> supported, kvm.SupportedCpuid());
   for (uint32_t id = 0; id < config.cpus; ++id) {
     CUBE_ASSIGN(KvmVcpu vcpu, vm_.CreateVcpu(id));

@@ -17,6 +17,7 @@
 #include "vmm/control_device.h"
 #include "vmm/event_loop.h"
 #include "vmm/guest_memory.h"
+#include "vmm/irq_line.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/loader/boot_state.h"
 #include "vmm/ring0/ring0_shared.h"
@@ -101,6 +102,8 @@ class Machine {
  private:
   Machine(KvmVm vm, GuestMemory memory, MachineEvents events);
 
+  // A line for a device of this VM, bound to `gsi`.
+  Result<IrqLine> NewIrqLine(uint32_t gsi);
   Status AddDevices();
   Status AddVirtioDevices(std::vector<NamedDevice> devices, EventLoop* loop, bool ioeventfds);
   Status LoadGuest(const MachineConfig& config, size_t virtio_devices);
@@ -114,17 +117,17 @@ class Machine {
   GuestMemory memory_;
   MachineEvents events_;
   std::string command_line_;
+  Bus ports_;
+  Bus mmio_;
+  std::unique_ptr<ring0::Ring0Shared> ring0_;  // of the engine
   std::unique_ptr<devices::Serial> serial_;
   std::unique_ptr<devices::I8042> i8042_;
   std::unique_ptr<ControlDevice> control_;
   std::vector<std::unique_ptr<devices::virtio::MmioTransport>> virtio_;
-  Bus ports_;
-  Bus mmio_;
   BootState boot_state_ = {};
   std::atomic<bool> booted_{false};  // for the assist layer: a vCPU has made a system call
   std::mutex stop_mutex_;
   bool stop_reported_ = false;
-  std::unique_ptr<ring0::Ring0Shared> ring0_;  // of the engine
   std::vector<std::unique_ptr<Vcpu>> vcpus_;
 };
 

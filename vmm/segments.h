@@ -112,6 +112,7 @@ inline constexpr uint64_t kFlagsArithmetic = kFlagCarry | kFlagParity | kFlagAdj
 // Exception vectors (SDM volume 3, table 6-1).
 inline constexpr uint8_t kVectorDivideError = 0;
 inline constexpr uint8_t kVectorDebug = 1;
+inline constexpr uint8_t kVectorNmi = 2;
 inline constexpr uint8_t kVectorBreakpoint = 3;
 inline constexpr uint8_t kVectorOverflow = 4;
 inline constexpr uint8_t kVectorInvalidOpcode = 6;

@@ -70,6 +70,16 @@ Status KvmVm::AssignIoeventfd(int eventfd, uint64_t address, uint32_t value) con
   return OkStatus();
 }
 
+Status KvmVm::PulseIrq(uint32_t gsi) const {
+  for (uint32_t level : {1u, 0u}) {
+    kvm_irq_level line = {};
+    line.irq = gsi;
+    line.level = level;
+    if (ioctl(fd_.get(), KVM_IRQ_LINE, &line) < 0) return ErrnoError("KVM_IRQ_LINE of GSI %u", gsi);
+  }
+  return OkStatus();
+}
+
 Status KvmVm::FilterMsrs(std::span<const uint32_t> exiting) const {
   kvm_enable_cap cap = {};
   cap.cap = KVM_CAP_X86_USER_SPACE_MSR;

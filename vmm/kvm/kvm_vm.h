@@ -32,6 +32,8 @@ class KvmVm {
   // KVM_IOEVENTFD (4.59): a 4-byte guest store of `value` to MMIO `address` adds one to `eventfd`
   // and does not leave the kernel.
   Status AssignIoeventfd(int eventfd, uint64_t address, uint32_t value) const;
+  // KVM_IRQ_LINE (4.25), twice: an edge on `gsi`, which has arrived when this returns.
+  Status PulseIrq(uint32_t gsi) const;
   // KVM_CAP_X86_USER_SPACE_MSR and KVM_X86_SET_MSR_FILTER (4.97): reads and writes of the MSRs in
   // `exiting` leave to user space; all others stay in the kernel. At most KVM_MSR_FILTER_MAX_RANGES of them.
   Status FilterMsrs(std::span<const uint32_t> exiting) const;

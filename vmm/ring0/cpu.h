@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 
 namespace cube::vmm {
 class Bus;
@@ -44,7 +45,7 @@ enum class Stop : uint8_t {
   kAssist,      // the assist layer must
   kMsr,         // RDMSR or WRMSR of one that is not the interpreter's
   kException,   // it raised Cpu::exception
-  kUserReturn,  // an IRET or SYSRET to user mode
+  kUserReturn,  // an IRET or SYSRET to user mode, that of Cpu::user_return if it is set
   kHalt,        // HLT, or STI followed by HLT
 };
 
@@ -54,6 +55,11 @@ struct PendingException {
   bool is_trap;  // the frame shows the next instruction
   uint32_t error_code;
   uint64_t address;  // CR2 of a page fault
+};
+
+// User mode as an IRET or SYSRET enters it.
+struct UserReturn {
+  uint64_t rip = 0, rsp = 0, rflags = 0;
 };
 
 // A soft TLB entry: a guest page number that may be read or written, and what to add to a guest
@@ -90,6 +96,8 @@ struct Cpu {
   uint16_t es = 0, cs = 0, ss = 0, ds = 0, fs = 0, gs = 0;
   // The stack selector of SYSCALL, whose descriptor the guest promises to be flat (STAR).
   uint16_t kernel_ss = 0;
+  // The selectors of SYSRET, of 64-bit user mode, whose descriptors it promises likewise.
+  uint16_t user_cs = 0, user_ss = 0;
   // Physical addresses from this bit up are reserved in page-table entries.
   uint8_t physical_bits = 46;
   // What to add to the host's TSC; not offered if not known.
@@ -97,11 +105,15 @@ struct Cpu {
   uint64_t tsc_offset = 0;
   uint64_t tsc_aux = 0;
   PendingException exception = {};
+  // What a stop for kUserReturn leads to, if it is to 64-bit user mode with the selectors of SYSRET
+  // and flags that ask for nothing special.
+  std::optional<UserReturn> user_return;
 
   // Jumps left until the next look at the world outside.
   int32_t budget = 0;
   // What PAUSE takes off the budget: with several vCPUs, a spin loop must let the others run.
   int32_t pause_cost = 0;
+  bool paused = false;  // since the owner last looked
   std::atomic<bool> attention{false};
   // The first operation of the block being run, for counting.
   const Op* block_start = nullptr;

@@ -512,7 +512,7 @@ class Decoding {
         Group7();
         break;
       case 0x07:
-        UseAndEnd(size_ == 8 ? UserReturnHandler() : nullptr);
+        UseAndEnd(size_ == 8 ? SystemReturnHandler() : nullptr);
         break;
       case 0x0b:
         op_->immediate = 6;

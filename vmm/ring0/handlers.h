@@ -69,12 +69,12 @@ Handler LeaveHandler();
 Handler PushFlagsHandler();
 Handler PopFlagsHandler();
 Handler InterruptReturnHandler();
+Handler SystemReturnHandler();  // SYSRET to 64-bit mode
 Handler NoOperationHandler();
 
 // handlers_system.cc
 Handler HandOffHandler();
 Handler AssistHandler();
-Handler UserReturnHandler();                // SYSRET
 Handler HaltHandler();
 // CMC, CLC, STC, CLI, STI, CLD, STD by opcode.
 Handler FlagHandler(uint8_t opcode);

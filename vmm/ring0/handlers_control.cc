@@ -141,13 +141,42 @@ const Op* PopFlags(Cpu& cpu, const Op* op) {
   return op + 1;
 }
 
+// Whether user mode may be entered at `to` without a look into the guest's descriptor tables, and
+// without what needs a processor's care: traps, virtual interrupts, segments that must be cleared.
+bool IsPlainUserReturn(const Cpu& cpu, const UserReturn& to) {
+  constexpr uint64_t kVirtualInterrupts = 3 << 19;
+  constexpr uint64_t kCareful = kFlagTrap | kFlagVirtual8086 | kVirtualInterrupts;
+  auto kept = [](uint16_t selector) { return selector <= 3 || (selector & 3) == 3; };
+  return (to.rflags & kCareful) == 0 && to.rip >> 47 == 0 && (cpu.efer & kEferSyscallEnable) != 0 &&
+         kept(cpu.ds) && kept(cpu.es) && kept(cpu.fs) && kept(cpu.gs);
+}
+
+const Op* StopForUser(Cpu& cpu, const Op* op, uint64_t cs, uint64_t ss, const UserReturn& to) {
+  cpu.user_return.reset();
+  if (cs == cpu.user_cs && ss == cpu.user_ss && IsPlainUserReturn(cpu, to)) cpu.user_return = to;
+  return StopAt(cpu, op, Stop::kUserReturn);
+}
+
+// SYSRET with REX.W (SDM volume 2): RIP from RCX, RFLAGS from R11.
+const Op* SystemReturn(Cpu& cpu, const Op* op) {
+  constexpr uint64_t kLoadedBySysret = 0x3c7fd7;
+  uint64_t flags = (cpu.r[kR11] & kLoadedBySysret) | kFlagReserved;
+  return StopForUser(cpu, op, cpu.user_cs, cpu.user_ss, {cpu.r[kRcx], cpu.r[kRsp], flags});
+}
+
 const Op* InterruptReturn(Cpu& cpu, const Op* op) {
   uint64_t frame[5];
   for (size_t i = 0; i < 5; ++i) {
     if (!Load<uint64_t>(cpu, cpu.r[kRsp] + 8 * i, &frame[i])) [[unlikely]] return Stopped(cpu, op);
   }
   uint64_t cs = frame[1] & 0xffff, ss = frame[4] & 0xffff;
-  if ((cs & 3) == 3) return StopAt(cpu, op, Stop::kUserReturn);
+  if ((cs & 3) == 3) {
+    // With NT it is a return to another task, which 64-bit mode refuses.
+    if ((cpu.system_flags & kFlagNestedTask) != 0) return StopAt(cpu, op, Stop::kHandOff);
+    uint64_t flags = (frame[2] & (kLoadedFlags | kFlagResume | kFlagVirtual8086 | 3 << 19)) |
+                     kFlagReserved;
+    return StopForUser(cpu, op, cs, ss, {frame[0], frame[3], flags});
+  }
   bool simple = cs == cpu.cs && (ss == 0 || ss == cpu.ds || ss == cpu.ss) &&
                 (frame[2] & (kFlagTrap | kFlagVirtual8086)) == 0 &&
                 (cpu.system_flags & kFlagNestedTask) == 0;
@@ -192,6 +221,7 @@ Handler LeaveHandler() { return Leave; }
 Handler PushFlagsHandler() { return PushFlags; }
 Handler PopFlagsHandler() { return PopFlags; }
 Handler InterruptReturnHandler() { return InterruptReturn; }
+Handler SystemReturnHandler() { return SystemReturn; }
 Handler NoOperationHandler() { return NoOperation; }
 
 }  // namespace cube::vmm::ring0

@@ -17,7 +17,6 @@ constexpr uint32_t kMsrGsBase = 0xc0000101;
 
 const Op* HandOff(Cpu& cpu, const Op* op) { return StopAt(cpu, op, Stop::kHandOff); }
 const Op* Assist(Cpu& cpu, const Op* op) { return StopAt(cpu, op, Stop::kAssist); }
-const Op* UserReturn(Cpu& cpu, const Op* op) { return StopAt(cpu, op, Stop::kUserReturn); }
 const Op* Halt(Cpu& cpu, const Op* op) { return StopAt(cpu, op, Stop::kHalt); }
 
 const Op* ComplementCarry(Cpu& cpu, const Op* op) {
@@ -63,6 +62,7 @@ const Op* AlignmentFlag(Cpu& cpu, const Op* op) {
 
 const Op* Pause(Cpu& cpu, const Op* op) {
   cpu.budget -= cpu.pause_cost;
+  cpu.paused = true;
   return op + 1;
 }
 const Op* Fence(Cpu&, const Op* op) {
@@ -238,7 +238,6 @@ const Op* Raise(Cpu& cpu, const Op* op) {
 
 Handler HandOffHandler() { return HandOff; }
 Handler AssistHandler() { return Assist; }
-Handler UserReturnHandler() { return UserReturn; }
 Handler HaltHandler() { return Halt; }
 Handler FlagHandler(uint8_t opcode) {
   switch (opcode) {

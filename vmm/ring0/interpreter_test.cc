@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <utility>
 #include <vector>
 
 #include "vmm/paging.h"
@@ -212,6 +213,65 @@ TEST_F(InterpreterTest, InterruptReturn) {
   Stack(1) = cpu().cs;
   Stack(2) = 0x302;
   EXPECT_EQ(Run({0x48, 0xcf}), Stop::kHandOff);
+}
+
+// What user mode is entered with from outside, and what is left to KVM.
+TEST_F(InterpreterTest, ReturnsToUserMode) {
+  cpu().user_cs = 0x33;
+  cpu().user_ss = 0x2b;
+  cpu().efer |= kEferSyscallEnable;
+  PushFrame({0x400000, 0x33, 0x10246, 0x7fff0000, 0x2b});
+  const uint64_t rsp = cpu().r[4];
+  auto is_plain = [&] {
+    cpu().user_return = UserReturn{};
+    EXPECT_EQ(Run({0x48, 0xcf}), Stop::kUserReturn);
+    EXPECT_EQ(cpu().rip, kCode);
+    EXPECT_EQ(cpu().r[4], rsp);
+    return cpu().user_return.has_value();
+  };
+  ASSERT_TRUE(is_plain());
+  EXPECT_EQ(cpu().user_return->rip, 0x400000u);
+  EXPECT_EQ(cpu().user_return->rsp, 0x7fff0000u);
+  EXPECT_EQ(cpu().user_return->rflags, 0x10246u);
+  struct Unusual {
+    size_t quad;
+    uint64_t value;
+  };
+  const Unusual kUnusual[] = {
+      {0, 0x800000000000},      // not the lower half
+      {0, 0xffff888000000000},
+      {1, 0x23},                // 32-bit code
+      {2, 0x346},               // single steps
+      {2, 0x20246},             // virtual 8086
+      {2, 0x80246},             // a virtual interrupt
+      {4, 0x23},
+  };
+  for (const Unusual& unusual : kUnusual) {
+    uint64_t usual = std::exchange(Stack(unusual.quad), unusual.value);
+    EXPECT_FALSE(is_plain()) << unusual.quad << " " << unusual.value;
+    Stack(unusual.quad) = usual;
+  }
+  cpu().ds = 0x10;  // must be cleared on the way
+  EXPECT_FALSE(is_plain());
+  cpu().ds = 0;
+  cpu().system_flags |= kFlagNestedTask;
+  EXPECT_EQ(Run({0x48, 0xcf}), Stop::kHandOff);
+  cpu().system_flags &= ~kFlagNestedTask;
+  EXPECT_TRUE(is_plain());
+
+  cpu().r[1] = 0x401000;
+  cpu().r[11] = 0x30346;  // RF and VM are not loaded, TF is
+  EXPECT_EQ(Run({0x48, 0x0f, 0x07}), Stop::kUserReturn);
+  EXPECT_FALSE(cpu().user_return.has_value());
+  cpu().r[11] = 0x30246;
+  EXPECT_EQ(Run({0x48, 0x0f, 0x07}), Stop::kUserReturn);
+  ASSERT_TRUE(cpu().user_return.has_value());
+  EXPECT_EQ(cpu().user_return->rip, 0x401000u);
+  EXPECT_EQ(cpu().user_return->rsp, rsp);
+  EXPECT_EQ(cpu().user_return->rflags, 0x246u);
+  cpu().efer &= ~kEferSyscallEnable;
+  EXPECT_EQ(Run({0x48, 0x0f, 0x07}), Stop::kUserReturn);
+  EXPECT_FALSE(cpu().user_return.has_value());
 }
 
 TEST_F(InterpreterTest, LongStringsLetTheWorldIn) {

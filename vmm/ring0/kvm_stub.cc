@@ -24,14 +24,20 @@ constexpr uint64_t kFirstRootIndex = 256;
 
 constexpr size_t kGateStride = 4;
 constexpr uint8_t kGate[kGateStride] = {0xe6, KvmStub::kVectorPort, 0xf4, 0x90};  // out; hlt
+// Behind the gates, in their page.
+constexpr size_t kPoll = 256 * kGateStride;
+constexpr uint8_t kPollCode[] = {0xe6, KvmStub::kPollPort, 0xf4};
 
 // lock orq $0, address(%rip)
 constexpr uint8_t kStore[] = {0xf0, 0x48, 0x83, 0x0d, 0, 0, 0, 0, 0};
 constexpr size_t kStoreAddress = 4;
 constexpr uint8_t kJump[] = {0xff, 0x25, 0, 0, 0, 0};  // jmp *(%rip), the target follows
 constexpr uint8_t kDone[] = {0xe6, KvmStub::kReplayPort, 0xf4};
-constexpr size_t kMaxEntries =
-    (kReplayPages * kPageSize - sizeof kJump - sizeof(uint64_t)) / sizeof kStore;
+constexpr uint8_t kReturn[] = {0x48, 0xcf};  // iretq
+// The frame of the return lies behind the code.
+constexpr size_t kFrame = kReplayPages * kPageSize - sizeof(KvmStub::ReturnFrame);
+constexpr size_t kMaxEntries = (kFrame - sizeof kJump - sizeof(uint64_t)) / sizeof kStore;
+static_assert(sizeof kReturn <= sizeof kJump && sizeof kDone <= sizeof kJump);
 
 }  // namespace
 
@@ -63,6 +69,7 @@ KvmStub::KvmStub(uint32_t vcpu, std::span<uint8_t> memory)
   for (size_t vector = 0; vector < 256; ++vector) {
     memcpy(memory_.data() + kGates * kPageSize + vector * kGateStride, kGate, sizeof kGate);
   }
+  memcpy(memory_.data() + kGates * kPageSize + kPoll, kPollCode, sizeof kPollCode);
 }
 
 void KvmStub::MakeGates(uint16_t code) {
@@ -96,6 +103,8 @@ void KvmStub::Unmap() {
   root_entry_ = nullptr;
 }
 
+uint64_t KvmStub::poll_entry() const { return base_ + kOwnPages + kGates * kPageSize + kPoll; }
+
 uint64_t KvmStub::idt_base() const { return base_ + kOwnPages + kIdt * kPageSize; }
 
 std::optional<uint8_t> KvmStub::VectorAt(uint64_t rip) const {
@@ -107,7 +116,9 @@ std::optional<uint8_t> KvmStub::VectorAt(uint64_t rip) const {
 
 uint64_t KvmStub::replay_entry() const { return base_ + kOwnPages + kReplay * kPageSize; }
 
-void KvmStub::PrepareReplay(std::vector<uint64_t>* queue, uint64_t then) {
+uint64_t KvmStub::replay_frame() const { return replay_entry() + kFrame; }
+
+void KvmStub::PrepareReplay(std::vector<uint64_t>* queue, const ReplayEnd& end) {
   std::sort(queue->begin(), queue->end());
   queue->erase(std::unique(queue->begin(), queue->end()), queue->end());
   uint8_t* code = memory_.data() + kReplay * kPageSize;
@@ -124,8 +135,8 @@ void KvmStub::PrepareReplay(std::vector<uint64_t>* queue, uint64_t then) {
     if (done == kMaxEntries) break;
     uint64_t target = (pages - 1) * kPageSize + (entry & (kPageSize - 1));
     address += sizeof kStore;
-    auto displacement = static_cast<int32_t>(static_cast<int64_t>(target) -
-                                             static_cast<int64_t>(address));
+    auto displacement =
+        static_cast<int32_t>(static_cast<int64_t>(target) - static_cast<int64_t>(address));
     memcpy(code, kStore, sizeof kStore);
     memcpy(code + kStoreAddress, &displacement, sizeof displacement);
     code += sizeof kStore;
@@ -133,9 +144,14 @@ void KvmStub::PrepareReplay(std::vector<uint64_t>* queue, uint64_t then) {
   }
   queue->erase(queue->begin(), queue->begin() + static_cast<ptrdiff_t>(done));
   replayed_ += done;
-  if (queue->empty() && then != 0) {
+  const auto* then = std::get_if<uint64_t>(&end);
+  const auto* frame = std::get_if<ReturnFrame>(&end);
+  if (queue->empty() && then != nullptr) {
     memcpy(code, kJump, sizeof kJump);
-    memcpy(code + sizeof kJump, &then, sizeof then);
+    memcpy(code + sizeof kJump, then, sizeof *then);
+  } else if (queue->empty() && frame != nullptr) {
+    memcpy(code, kReturn, sizeof kReturn);
+    memcpy(memory_.data() + kReplay * kPageSize + kFrame, frame, sizeof *frame);
   } else {
     memcpy(code, kDone, sizeof kDone);
   }

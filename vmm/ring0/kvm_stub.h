@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <variant>
 #include <vector>
 
 #include "base/mapping.h"
@@ -36,9 +37,11 @@ class StubMemory {
 // (Documentation/x86/x86_64/mm.rst), and only while KVM runs.
 class KvmStub {
  public:
-  // The port of the gates, and that of a replay that does not go on by itself.
+  // The port of the gates, that of a replay that does not go on by itself, and that of the place
+  // where ring 0 waits for an interrupt.
   static constexpr uint16_t kVectorPort = 0xf5;
   static constexpr uint16_t kReplayPort = 0xf6;
+  static constexpr uint16_t kPollPort = 0xf7;
 
   // `vcpu` is below kMaxCpus; `memory` is StubMemory's for it.
   KvmStub(uint32_t vcpu, std::span<uint8_t> memory);
@@ -49,16 +52,26 @@ class KvmStub {
   void Unmap();
   bool mapped() const { return root_entry_ != nullptr; }
 
+  // Code that leaves with kPollPort unless an interrupt comes first.
+  uint64_t poll_entry() const;
+
   uint64_t idt_base() const;
   static constexpr uint16_t kIdtLimit = 256 * 16 - 1;
   // The vector whose gate led to an exit at `rip`, if one did.
   std::optional<uint8_t> VectorAt(uint64_t rip) const;
 
+  // How a replay ends: with kReplayPort, or, once nothing is left in the queue, at an address of
+  // the guest's ring 0, or with an IRET to what the frame says.
+  struct ReturnFrame {
+    uint64_t rip, cs, rflags, rsp, ss;
+  };
+  using ReplayEnd = std::variant<std::monostate, uint64_t, ReturnFrame>;
   // Takes entries off `queue` (guest-physical addresses) into code, as many as fit, that has KVM
-  // store each as it is: a locked OR of nothing, which its shadow follows. If all did fit and
-  // `then` is not 0, the code goes on there; else it ends with kReplayPort.
-  void PrepareReplay(std::vector<uint64_t>* queue, uint64_t then);
+  // store each as it is: a locked OR of nothing, which its shadow follows.
+  void PrepareReplay(std::vector<uint64_t>* queue, const ReplayEnd& end);
   uint64_t replay_entry() const;
+  // What RSP must be there if the replay ends with an IRET.
+  uint64_t replay_frame() const;
   uint64_t replayed() const { return replayed_; }
 
  private:
@@ -66,7 +79,7 @@ class KvmStub {
   void MakeGates(uint16_t code);
 
   uint64_t root_index_;
-  uint64_t base_;      // virtual
+  uint64_t base_;  // virtual
   uint64_t physical_;
   std::span<uint8_t> memory_;
   uint16_t code_ = 0;

@@ -7,6 +7,7 @@
 #include "vmm/assist/guest_virtual.h"
 #include "vmm/ring0/handler_support.h"
 #include "vmm/ring0/interpreter.h"
+#include "vmm/ring0/x2apic.h"
 #include "vmm/segments.h"
 
 namespace cube::vmm::ring0 {
@@ -17,12 +18,7 @@ constexpr int32_t kBudget = 2048;
 constexpr int32_t kPauseCost = 256;
 // How long an interrupt that nothing announced may wait for KVM to be asked.
 constexpr uint64_t kPollMicroseconds = 1000;
-constexpr uint64_t kFlagsAfterSyscall = ~(kFlagResume | kFlagVirtual8086);
 constexpr uint64_t kMsrLength = 2;
-constexpr uint32_t kMsrX2ApicCommand = 0x830;
-constexpr uint32_t kMsrTscAdjust = 0x3b;
-// #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP, #VC, #SX (SDM volume 3, table 6-1; AMD APM volume 2, 8.2).
-constexpr uint32_t kVectorsWithErrorCode = 0x60227d00;
 
 }  // namespace
 
@@ -30,6 +26,8 @@ Ring0Engine::Ring0Engine(Ring0Shared* shared, uint32_t vcpu, XsaveLayout layout)
     : shared_(shared),
       cpu_(std::make_unique<Cpu>()),
       mmu_(shared->memory, shared->mmio, &shared->flags, &shared->tables, &shared->code),
+      vcpu_(vcpu),
+      announced_(&shared->interrupts[vcpu]),
       stub_(vcpu, shared->stubs.Of(vcpu)),
       assist_(shared->memory, std::move(layout)) {
   cpu_->single = single_;
@@ -40,6 +38,13 @@ Ring0Engine::Ring0Engine(Ring0Shared* shared, uint32_t vcpu, XsaveLayout layout)
 }
 
 Ring0Engine::~Ring0Engine() { Leave(); }
+
+void Ring0Engine::AcquireLock() {
+  uint64_t started = __rdtsc();
+  shared_->Acquire();
+  counters_.lock_ticks += __rdtsc() - started;
+  locked_ = true;
+}
 
 void Ring0Engine::Leave() {
   if (!locked_) return;
@@ -54,22 +59,20 @@ Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcp
   auto offset = vcpu->TscOffset();
   cpu_->tsc_known = offset.ok();
   if (offset.ok()) cpu_->tsc_offset = *offset;
-  uint64_t khz = vcpu->TscKhz();
-  poll_interval_ = (khz == 0 ? 2000000 : khz) * kPollMicroseconds / 1000;
+  tsc_khz_ = vcpu->TscKhz();
+  poll_interval_ = (tsc_khz_ == 0 ? 2000000 : tsc_khz_) * kPollMicroseconds / 1000;
   const uint32_t msrs[] = {kMsrKernelGsBase, kMsrTscAux, kMsrStar, kMsrLstar, kMsrSyscallMask};
   CUBE_ASSIGN(std::vector<kvm_msr_entry> values, vcpu->GetMsrs(msrs));
   cpu_->kernel_gs_base = kvm_kernel_gs_base_ = values[0].data;
   cpu_->tsc_aux = values[1].data;
   star_ = values[2].data;
-  SetKernelStackSelector();
+  SetSelectors();
   lstar_ = values[3].data;
   flag_mask_ = values[4].data;
   last_run_ = __rdtsc();
   emulated_ = vcpu->OpenStatistic("insn_emulation");
-  shared_->Acquire();  // all vCPUs start at once
-  locked_ = true;
+  AcquireLock();  // all vCPUs start at once
   shared_->roots.push_back(&cpu_->cr3);
-  shared_->interrupts.push_back(&interrupt_announced_);
   CUBE_ASSIGN(const kvm_sregs* sregs, vcpu->sregs());
   idt_limit_ = shown_idt_limit_ = sregs->idt.limit;
   idt_base_ = shown_idt_base_ = sregs->idt.base;
@@ -138,8 +141,8 @@ Status Ring0Engine::Save(KvmVcpu* vcpu) {
   wanted.cr2 = cpu.cr2;
   wanted.cr3 = cpu.cr3;
   wanted.cr4 = cpu.cr4;
-  if (wanted.cs.selector != cpu.cs) wanted.cs = LongModeCode(cpu.cs, 0);
-  if (wanted.ss.selector != cpu.ss) wanted.ss = LongModeData(cpu.ss, 0);
+  if (wanted.cs.selector != cpu.cs) wanted.cs = LongModeCode(cpu.cs, cpu.cs & 3);
+  if (wanted.ss.selector != cpu.ss) wanted.ss = LongModeData(cpu.ss, cpu.cs & 3);
   // In 64-bit mode the rest of these means nothing.
   wanted.ds.selector = cpu.ds;
   wanted.es.selector = cpu.es;
@@ -162,6 +165,12 @@ bool Ring0Engine::Interpretable() const {
          (cpu_->cr4 & kCr4La57) == 0;
 }
 
+void Ring0Engine::SetSelectors() {
+  cpu_->kernel_ss = static_cast<uint16_t>((star_ >> 32 & 0xfffc) + 8);
+  cpu_->user_cs = static_cast<uint16_t>((star_ >> 48) + 16) | 3;
+  cpu_->user_ss = static_cast<uint16_t>((star_ >> 48) + 8) | 3;
+}
+
 Status Ring0Engine::SetDebug(KvmVcpu* vcpu, bool step) {
   if (step == stepping_) return OkStatus();
   kvm_guest_debug debug = {};
@@ -171,9 +180,9 @@ Status Ring0Engine::SetDebug(KvmVcpu* vcpu, bool step) {
   return OkStatus();
 }
 
-// Leaves the vCPU so that KVM_RUN does what `mode` says.
-Status Ring0Engine::Enter(KvmVcpu* vcpu, Mode mode) {
-  if ((cpu_->efer & kEferLongModeActive) != 0 && !stub_.Map(shared_->memory, cpu_->cr3, cpu_->cs)) {
+// Leaves the vCPU so that KVM_RUN does what `mode` says. `code` is the selector of ring 0.
+Status Ring0Engine::Enter(KvmVcpu* vcpu, Mode mode, uint16_t code) {
+  if ((cpu_->efer & kEferLongModeActive) != 0 && !stub_.Map(shared_->memory, cpu_->cr3, code)) {
     return Errorf("CR3 %#llx is not memory", static_cast<unsigned long long>(cpu_->cr3));
   }
   CUBE_TRY(Save(vcpu));
@@ -185,50 +194,102 @@ Status Ring0Engine::Enter(KvmVcpu* vcpu, Mode mode) {
   }
   mode_ = mode;
   if (mode == Mode::kUser) vcpu->NextRunIsUserMode();
+  if (mode == Mode::kUser || mode == Mode::kHalt) {
+    // On the way there KVM injects whatever waits.
+    announced_->store(false, std::memory_order_relaxed);
+    more_may_wait_ = false;
+  }
   // STI and HLT themselves.
   if (mode == Mode::kHalt) expected_emulated_ = emulated_.Read() + 2;
   if (mode != Mode::kReplay) Leave();
   return OkStatus();
 }
 
-// Enters user mode by way of the entries that KVM must store again first. With one vCPU the code
-// that does so goes on to the guest's own return; with several, all must know that it is done
-// before another enters user mode, so the lock is kept until it has come back.
-Status Ring0Engine::EnterReplay(KvmVcpu* vcpu) {
+// A return to user mode: with its segments set from here if that is all there is to it, else by
+// KVM, which carries out the guest's own instruction. Entries that KVM must store again come first.
+// With one vCPU the code that does so goes on to the return; with several, all must know that it is
+// done before another enters user mode, so the lock is kept until it has come back.
+Status Ring0Engine::EnterUser(KvmVcpu* vcpu) {
+  // KVM takes an NMI to last until an IRET that it sees.
+  std::optional<UserReturn> to = in_nmi_ ? std::nullopt : cpu_->user_return;
+  if (shared_->tables.replay_queue().empty()) {
+    ++counters_.user_entries;
+    in_nmi_ = false;
+    uint16_t code = cpu_->cs;
+    if (to) {
+      cpu_->rip = to->rip;
+      cpu_->r[kRsp] = to->rsp;
+      cpu_->set_rflags(to->rflags);
+      cpu_->cs = cpu_->user_cs;
+      cpu_->ss = cpu_->user_ss;
+    }
+    return Enter(vcpu, Mode::kUser, code);
+  }
   ++counters_.replays;
-  stub_.PrepareReplay(&shared_->tables.replay_queue(), several_vcpus_ ? 0 : cpu_->rip);
+  KvmStub::ReplayEnd end;
+  if (!several_vcpus_ && to) {
+    end = KvmStub::ReturnFrame{to->rip, cpu_->user_cs, to->rflags, to->rsp, cpu_->user_ss};
+  } else if (!several_vcpus_) {
+    end = cpu_->rip;
+  }
+  stub_.PrepareReplay(&shared_->tables.replay_queue(), end);
   bool goes_on = !several_vcpus_ && shared_->tables.replay_queue().empty();
-  if (goes_on) ++counters_.user_entries;
-  CUBE_TRY(Enter(vcpu, goes_on ? Mode::kUser : Mode::kReplay));
+  if (goes_on) {
+    ++counters_.user_entries;
+    in_nmi_ = false;
+  }
+  CUBE_TRY(Enter(vcpu, goes_on ? Mode::kUser : Mode::kReplay, cpu_->cs));
   CUBE_ASSIGN(kvm_regs * regs, vcpu->mutable_regs());
   regs->rip = stub_.replay_entry();
+  if (goes_on && to) regs->rsp = stub_.replay_frame();
   // No interrupt may show the guest the stub as its own code; the return sets the flag anew.
   regs->rflags &= ~kFlagInterrupt;
   return OkStatus();
 }
 
+// KVM injects what is pending, which then comes through the stub, or leaves at once.
+Status Ring0Engine::EnterPoll(KvmVcpu* vcpu) {
+  announced_->store(false, std::memory_order_relaxed);
+  if (__rdtsc() + cpu_->tsc_offset >= deadline_) deadline_ = ~0ull;
+  polled_at_ = cpu_->rip;
+  CUBE_TRY(Enter(vcpu, Mode::kPoll, cpu_->cs));
+  CUBE_ASSIGN(kvm_regs * regs, vcpu->mutable_regs());
+  regs->rip = stub_.poll_entry();
+  return OkStatus();
+}
+
 bool Ring0Engine::InterruptMayWait() const {
   if ((cpu_->system_flags & kFlagInterrupt) == 0) return false;
-  if (interrupt_announced_.load(std::memory_order_relaxed)) return true;
+  if (announced_->load(std::memory_order_acquire)) return true;
   uint64_t now = __rdtsc();
   return now + cpu_->tsc_offset >= deadline_ || now - last_run_ > poll_interval_;
 }
 
 Result<Ring0Engine::Outcome> Ring0Engine::BeforeRun(KvmVcpu* vcpu) {
   if (mode_ == Mode::kUser) vcpu->NextRunIsUserMode();
-  if (mode_ != Mode::kInterpret) return Outcome::kRun;
+  if (mode_ != Mode::kInterpret) {
+    run_started_ = __rdtsc();
+    return Outcome::kRun;
+  }
+  Result<Outcome> outcome = Interpret(vcpu);
+  run_started_ = __rdtsc();
+  return outcome;
+}
+
+Result<Ring0Engine::Outcome> Ring0Engine::Interpret(KvmVcpu* vcpu) {
   if (!locked_) {
-    shared_->Acquire();
-    locked_ = true;
+    AcquireLock();
     mmu_.Refresh(*cpu_);
   }
   while (true) {
     if (!Interpretable()) {
-      CUBE_TRY(Enter(vcpu, Mode::kStep));
+      CUBE_TRY(Enter(vcpu, Mode::kStep, cpu_->cs));
       return Outcome::kRun;
     }
     cpu_->budget = kBudget;
+    uint64_t started = __rdtsc();
     Stop stop = ring0::Interpret(*cpu_);
+    counters_.interpreter_ticks += __rdtsc() - started;
     CUBE_ASSIGN(Outcome outcome, OnStop(vcpu, stop));
     // kNotMine: nothing for KVM, the interpreter goes on.
     if (outcome != Outcome::kNotMine) return outcome;
@@ -244,14 +305,11 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnStop(KvmVcpu* vcpu, Stop stop) {
         return Outcome::kStopped;
       }
       if (InterruptMayWait()) {
-        // One step lets KVM inject what is pending, which then comes through the stub.
         ++counters_.injections;
-        interrupt_announced_.store(false, std::memory_order_relaxed);
-        if (__rdtsc() + cpu_->tsc_offset >= deadline_) deadline_ = ~0ull;
-        CUBE_TRY(Enter(vcpu, Mode::kStep));
+        CUBE_TRY(EnterPoll(vcpu));
         return Outcome::kRun;
       }
-      shared_->Yield();
+      shared_->Yield(std::exchange(cpu_->paused, false));
       mmu_.Refresh(*cpu_);
       return Outcome::kNotMine;
     case Stop::kException: {
@@ -267,19 +325,14 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnStop(KvmVcpu* vcpu, Stop stop) {
     case Stop::kMsr:
       return AccessMsr(vcpu);
     case Stop::kUserReturn:
-      if (!shared_->tables.replay_queue().empty()) {
-        CUBE_TRY(EnterReplay(vcpu));
-      } else {
-        ++counters_.user_entries;
-        CUBE_TRY(Enter(vcpu, Mode::kUser));
-      }
+      CUBE_TRY(EnterUser(vcpu));
       return Outcome::kRun;
     case Stop::kHalt:
-      CUBE_TRY(Enter(vcpu, Mode::kHalt));
+      CUBE_TRY(Enter(vcpu, Mode::kHalt, cpu_->cs));
       return Outcome::kRun;
     case Stop::kHandOff:
       CountHandOff();
-      CUBE_TRY(Enter(vcpu, Mode::kStep));
+      CUBE_TRY(Enter(vcpu, Mode::kStep, cpu_->cs));
       return Outcome::kRun;
     case Stop::kNone:
       break;
@@ -325,7 +378,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::Assist(KvmVcpu* vcpu) {
       return Outcome::kTripleFault;
     default:
       CountHandOff();
-      CUBE_TRY(Enter(vcpu, Mode::kStep));
+      CUBE_TRY(Enter(vcpu, Mode::kStep, cpu_->cs));
       return Outcome::kRun;
   }
 }
@@ -339,212 +392,66 @@ Result<Ring0Engine::Outcome> Ring0Engine::AccessMsr(KvmVcpu* vcpu) {
                page.host != nullptr && *page.host == 0x30;
   auto index = static_cast<uint32_t>(cpu.r[kRcx]);
   uint64_t value = cpu.r[kRdx] << 32 | static_cast<uint32_t>(cpu.r[kRax]);
-  bool direct = index == kMsrTscDeadline || index == kMsrStar || index == kMsrLstar ||
-                index == kMsrSyscallMask;
-  if (!write || !direct) {
-    CountMsrHandOff(write, index);
-    if (write) stepped_msr_ = index;
-    CUBE_TRY(Enter(vcpu, Mode::kStep));
-    return Outcome::kRun;
+  if (write && WriteMsrDirectly(vcpu, index, value)) {
+    cpu.rip += kMsrLength;
+    return Outcome::kNotMine;
   }
-  const kvm_msr_entry entry = {index, 0, value};
-  if (!vcpu->SetMsrs({&entry, 1}).ok()) {
-    return Deliver({kVectorGeneralProtection, 0, std::nullopt}) ? Outcome::kNotMine : Outcome::kTripleFault;
-  }
-  cpu.rip += kMsrLength;
-  switch (index) {
-    case kMsrTscDeadline: deadline_ = value == 0 ? ~0ull : value; break;
-    case kMsrStar:
-      star_ = value;
-      SetKernelStackSelector();
-      break;
-    case kMsrLstar: lstar_ = value; break;
-    case kMsrSyscallMask: flag_mask_ = value; break;
-    default: break;
-  }
-  return Outcome::kNotMine;
-}
-
-// ---- after KVM_RUN
-
-Result<Ring0Engine::Outcome> Ring0Engine::TakeOver(KvmVcpu* vcpu) {
-  if (!locked_) {
-    shared_->Acquire();
-    locked_ = true;
-  }
-  stub_.Unmap();
-  CUBE_TRY(Load(vcpu));
-  mmu_.Refresh(*cpu_);
-  bool halted = mode_ == Mode::kHalt;
-  mode_ = Mode::kInterpret;
-  if (halted && emulated_.Read() > expected_emulated_) CUBE_TRY(Resynchronise(vcpu));
+  counters_.CountMsrHandOff(write, index);
+  if (write) stepped_msr_ = index;
+  CUBE_TRY(Enter(vcpu, Mode::kStep, cpu.cs));
   return Outcome::kRun;
 }
 
-Status Ring0Engine::Resynchronise(KvmVcpu* vcpu) {
-  ++counters_.resynchronisations;
-  std::vector<uint64_t> roots;
-  for (const uint64_t* root : shared_->roots) roots.push_back(*root);
-  shared_->tables.Rebuild(roots);
-  shared_->code.DropAll();
-  mmu_.FlushAll(*cpu_);
-  mmu_.Refresh(*cpu_);
-  const uint32_t index = kMsrKernelGsBase;
-  CUBE_ASSIGN(std::vector<kvm_msr_entry> values, vcpu->GetMsrs({&index, 1}));
-  cpu_->kernel_gs_base = kvm_kernel_gs_base_ = values[0].data;
-  return OkStatus();
-}
-
-Result<Ring0Engine::Outcome> Ring0Engine::AfterRun(KvmVcpu* vcpu) {
-  last_run_ = __rdtsc();
-  const kvm_run* run = vcpu->run();
-  switch (run->exit_reason) {
-    case KVM_EXIT_DEBUG: {
-      if (mode_ != Mode::kStep) return Outcome::kUnhandled;
-      ++counters_.steps;
-      CUBE_ASSIGN(Outcome outcome, TakeOver(vcpu));
-      CUBE_TRY(OnMsrWritten(vcpu, std::exchange(stepped_msr_, std::nullopt)));
-      return outcome;
-    }
-    case KVM_EXIT_INTERNAL_ERROR: {
-      if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) return Outcome::kUnhandled;
-      CUBE_ASSIGN(InstructionAssist::Outcome outcome, assist_.CarryOut(vcpu));
-      if (outcome == InstructionAssist::Outcome::kInvalid) return Outcome::kRun;
-      if (outcome == InstructionAssist::Outcome::kTripleFault) return Outcome::kTripleFault;
-      if (outcome == InstructionAssist::Outcome::kUnknown) return Outcome::kUnhandled;
-      return TakeOver(vcpu);
-    }
-    case KVM_EXIT_IO: {
-      if (run->io.direction != KVM_EXIT_IO_OUT) return Outcome::kNotMine;
-      if (run->io.port == KvmStub::kReplayPort && mode_ == Mode::kReplay) {
-        // The interpreter's state stands; what KVM holds beside its segments is the stub's.
-        stub_.Unmap();
-        mode_ = Mode::kInterpret;
-        return Outcome::kRun;
-      }
-      if (run->io.port != KvmStub::kVectorPort || !stub_.mapped()) return Outcome::kNotMine;
-      CUBE_ASSIGN(const kvm_regs* regs, vcpu->regs());
-      std::optional<uint8_t> vector = stub_.VectorAt(regs->rip);
-      return vector ? OnVector(vcpu, *vector) : Result<Outcome>(Outcome::kNotMine);
-    }
+// By an ioctl, at less than half the price of a single step. What KVM refuses it is shown again,
+// for the guest's #GP.
+bool Ring0Engine::WriteMsrDirectly(KvmVcpu* vcpu, uint32_t index, uint64_t value) {
+  bool apic = index >= kMsrX2ApicFirst && index <= kMsrX2ApicLast;
+  bool direct = apic || index == kMsrTscDeadline || index == kMsrStar || index == kMsrLstar ||
+                index == kMsrSyscallMask;
+  const kvm_msr_entry entry = {index, 0, value};
+  if (!direct || !vcpu->SetMsrs({&entry, 1}).ok()) return false;
+  if (apic) OnApicWritten(index, value);
+  switch (index) {
+    case kMsrTscDeadline:
+      deadline_ = value == 0 ? ~0ull : value;
+      break;
+    case kMsrStar:
+      star_ = value;
+      SetSelectors();
+      break;
+    case kMsrLstar:
+      lstar_ = value;
+      break;
+    case kMsrSyscallMask:
+      flag_mask_ = value;
+      break;
     default:
-      return Outcome::kNotMine;
+      break;
   }
+  return true;
 }
 
-// What KVM was handed a write of, and what is to be known of it here.
-Status Ring0Engine::OnMsrWritten(KvmVcpu* vcpu, std::optional<uint32_t> index) {
-  if (index == kMsrX2ApicCommand) shared_->AnnounceInterrupt(&interrupt_announced_);
-  if (index == kMsrTsc || index == kMsrTscAdjust) {
-    auto offset = vcpu->TscOffset();
-    cpu_->tsc_known = offset.ok();
-    if (offset.ok()) cpu_->tsc_offset = *offset;
-  }
-  if (index == kMsrTscAux) {
-    CUBE_ASSIGN(std::vector<kvm_msr_entry> values, vcpu->GetMsrs({&kMsrTscAux, 1}));
-    cpu_->tsc_aux = values[0].data;
-  }
-  return OkStatus();
-}
-
-Result<Ring0Engine::Outcome> Ring0Engine::OnVector(KvmVcpu* vcpu, uint8_t vector) {
-  Mode mode = mode_;
-  CUBE_TRY(TakeOver(vcpu));
-  ++counters_.takeovers;
-  Cpu& cpu = *cpu_;
-  bool has_error_code = vector < 32 && (kVectorsWithErrorCode >> vector & 1) != 0;
-  std::array<uint64_t, 6> frame;
-  for (size_t i = has_error_code ? 0 : 1; i < frame.size(); ++i) {
-    uint64_t address = cpu.r[kRsp] + 8 * (i - (has_error_code ? 0 : 1));
-    if (!ring0::Load<uint64_t>(cpu, address, &frame[i])) {
-      return Errorf("the frame of vector %u at %#llx cannot be read", vector,
-                    static_cast<unsigned long long>(address));
-    }
-  }
-  if (mode == Mode::kUser && vector == kVectorPageFault && cpu.cr2 == lstar_ &&
-      frame[1] == lstar_ && (frame[2] & 3) == 3) {
-    ++counters_.syscalls;
-    CompleteSyscall(frame[3], frame[4]);
-    return Outcome::kRun;
-  }
-  ++(vector < 32 ? counters_.faults : counters_.interrupts);
-  // Undone, and then delivered to the guest's own handler.
-  cpu.rip = frame[1];
-  cpu.cs = static_cast<uint16_t>(frame[2]);
-  cpu.set_rflags(mode == Mode::kStep ? frame[3] & ~kFlagTrap : frame[3]);
-  cpu.r[kRsp] = frame[4];
-  cpu.ss = static_cast<uint16_t>(frame[5]);
-  Exception event = {vector, std::nullopt, std::nullopt};
-  // KVM's emulator does not know INT n, and raises #UD for it.
-  if (vector == kVectorInvalidOpcode && (cpu.cs & 3) == 3) {
-    constexpr uint8_t kInterrupt = 0xcd;
-    GuestVirtual guest(shared_->memory, sregs_, 0);
-    uint8_t code[2] = {};
-    if (guest.PeekBytes(cpu.rip, code) == sizeof code && code[0] == kInterrupt) {
-      event.vector = code[1];
-      event.software_length = sizeof code;
-    }
-  }
-  if (has_error_code) event.error_code = static_cast<uint32_t>(frame[0]);
-  if (vector == kVectorPageFault) event.fault_address = cpu.cr2;
-  return Deliver(event) ? Outcome::kRun : Outcome::kTripleFault;
-}
-
-// SYSCALL (SDM volume 2): CS and SS from STAR[47:32], the stack stays the user's. The frame's flags,
-// not R11, are masked: R11 is the user's to forge by a jump to LSTAR.
-void Ring0Engine::CompleteSyscall(uint64_t user_flags, uint64_t user_stack) {
-  Cpu& cpu = *cpu_;
-  cpu.cs = static_cast<uint16_t>(star_ >> 32 & 0xfffc);
-  cpu.ss = cpu.kernel_ss;
-  cpu.rip = lstar_;
-  cpu.r[kRsp] = user_stack;
-  cpu.set_rflags(user_flags & ~flag_mask_ & kFlagsAfterSyscall);
-}
-
-void Ring0Engine::SetKernelStackSelector() {
-  cpu_->kernel_ss = static_cast<uint16_t>((star_ >> 32 & 0xfffc) + 8);
+void Ring0Engine::OnApicWritten(uint32_t index, uint64_t value) {
+  uint32_t targets = 0;
+  if (index == kMsrX2ApicCommand) targets = InterruptTargets(value, vcpu_);
+  // Of those that waited behind the one that ends, KVM says nothing.
+  bool own = index == kMsrX2ApicSelf || (index == kMsrX2ApicEndOfInterrupt && more_may_wait_);
+  if (own) targets |= 1u << vcpu_;
+  if (targets == 0) return;
+  shared_->AnnounceInterrupt(targets);
+  if ((targets >> vcpu_ & 1) != 0) cpu_->budget = 1;
 }
 
 void Ring0Engine::CountHandOff() {
   kvm_sregs sregs = sregs_;
   sregs.cr3 = cpu_->cr3;
-  HandOff found;
-  GuestVirtual(shared_->memory, sregs, 0).PeekBytes(cpu_->rip, found.bytes);
-  uint32_t key;
-  memcpy(&key, found.bytes.data(), sizeof key);
-  HandOff& hand_off = hand_offs_.try_emplace(key, found).first->second;
-  ++hand_off.count;
+  uint8_t code[15] = {};
+  size_t size = GuestVirtual(shared_->memory, sregs, 0).PeekBytes(cpu_->rip, code);
+  counters_.CountHandOff({code, size});
 }
 
-void Ring0Engine::CountMsrHandOff(bool write, uint32_t index) { ++msr_hand_offs_[{write, index}]; }
-
 std::map<std::string, uint64_t> Ring0Engine::Counts() {
-  std::map<std::string, uint64_t> counts = {
-      {"ring0 instructions", cpu_->instructions},
-      {"ring0 takeovers", counters_.takeovers},
-      {"ring0 syscalls", counters_.syscalls},
-      {"ring0 faults", counters_.faults},
-      {"ring0 interrupts", counters_.interrupts},
-      {"ring0 steps", counters_.steps},
-      {"ring0 polls", counters_.polls},
-      {"ring0 injections", counters_.injections},
-      {"ring0 user entries", counters_.user_entries},
-      {"ring0 replays", counters_.replays},
-      {"ring0 assists", counters_.assists},
-      {"ring0 msrs", counters_.msrs},
-      {"ring0 exceptions", counters_.exceptions},
-      {"ring0 resynchronisations", counters_.resynchronisations},
-  };
-  for (const auto& [key, hand_off] : hand_offs_) {
-    auto instruction = assist_.decoder().Decode(hand_off.bytes);
-    std::string name = instruction ? instruction->mnemonic : Format("bytes %08x", key);
-    counts["ring0 handed to KVM: " + name] += hand_off.count;
-  }
-  for (const auto& [msr, count] : msr_hand_offs_) {
-    counts[Format("ring0 handed to KVM: %s %#x", msr.first ? "wrmsr" : "rdmsr", msr.second)] =
-        count;
-  }
-  return counts;
+  return counters_.ByName(cpu_->instructions, tsc_khz_, &assist_.decoder());
 }
 
 }  // namespace cube::vmm::ring0

@@ -1,20 +1,19 @@
 #ifndef CUBE_VMM_RING0_RING0_ENGINE_H_
 #define CUBE_VMM_RING0_RING0_ENGINE_H_
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 
 #include "base/result.h"
 #include "vmm/assist/exception_delivery.h"
 #include "vmm/assist/instruction_assist.h"
 #include "vmm/kvm/kvm_vcpu.h"
 #include "vmm/ring0/cpu.h"
+#include "vmm/ring0/engine_counters.h"
 #include "vmm/ring0/op.h"
 #include "vmm/ring0/ring0_shared.h"
 #include "vmm/ring0/soft_mmu.h"
@@ -42,11 +41,11 @@ class Ring0Engine {
   Status Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcpus);
 
   enum class Outcome {
-    kRun,         // BeforeRun: call KVM_RUN. AfterRun: the exit was the engine's
-    kStopped,     // BeforeRun: RequestPoll() was called; ask whether to go on
-    kNotMine,     // AfterRun: the exit is for others to handle, who then run on
+    kRun,      // BeforeRun: call KVM_RUN. AfterRun: the exit was the engine's
+    kStopped,  // BeforeRun: RequestPoll() was called; ask whether to go on
+    kNotMine,  // AfterRun: the exit is for others to handle, who then run on
     kTripleFault,
-    kUnhandled,   // an exit the engine has no answer to: the VM must stop
+    kUnhandled,  // an exit the engine has no answer to: the VM must stop
   };
   Result<Outcome> BeforeRun(KvmVcpu* vcpu);
   Result<Outcome> AfterRun(KvmVcpu* vcpu);
@@ -65,9 +64,10 @@ class Ring0Engine {
   enum class Mode : uint8_t {
     kInterpret,  // nothing: the interpreter is next
     kStep,       // one instruction of ring 0, or one of a mode before 64-bit
-    kUser,       // from an IRET or SYSRET on
+    kUser,       // user mode, or the IRET or SYSRET that leads to it
     kHalt,       // HLT, until an interrupt
     kReplay,     // page-table entries are stored again, nothing else
+    kPoll,       // the interpreter goes on where it was, unless an interrupt comes first
   };
 
   // State between KVM and the interpreter.
@@ -75,34 +75,42 @@ class Ring0Engine {
   Status Save(KvmVcpu* vcpu);
   bool Interpretable() const;
 
+  Result<Outcome> Interpret(KvmVcpu* vcpu);
   Result<Outcome> OnStop(KvmVcpu* vcpu, Stop stop);
-  Status Enter(KvmVcpu* vcpu, Mode mode);
-  Status EnterReplay(KvmVcpu* vcpu);
+  Status Enter(KvmVcpu* vcpu, Mode mode, uint16_t code);
+  Status EnterUser(KvmVcpu* vcpu);
+  Status EnterPoll(KvmVcpu* vcpu);
   Result<Outcome> Assist(KvmVcpu* vcpu);
   Result<Outcome> AccessMsr(KvmVcpu* vcpu);
+  // False if KVM must be shown the instruction itself.
+  bool WriteMsrDirectly(KvmVcpu* vcpu, uint32_t index, uint64_t value);
+  void OnApicWritten(uint32_t index, uint64_t value);
   // False if the guest cannot take it: a triple fault.
   bool Deliver(const Exception& exception);
   Status OnMsrWritten(KvmVcpu* vcpu, std::optional<uint32_t> index);
   bool InterruptMayWait() const;
 
   // Exits.
+  Result<Outcome> OnExit(KvmVcpu* vcpu);
   Result<Outcome> TakeOver(KvmVcpu* vcpu);
   // A gate of the stub's IDT was taken.
   Result<Outcome> OnVector(KvmVcpu* vcpu, uint8_t vector);
   // KVM has run more of ring 0 than it was asked to, past a HLT that no interrupt ended: what was
   // known of the guest's tables and code may be old.
   Status Resynchronise(KvmVcpu* vcpu);
-  void SetKernelStackSelector();
+  void SetSelectors();
   void CompleteSyscall(uint64_t user_flags, uint64_t user_stack);
 
   Status SetDebug(KvmVcpu* vcpu, bool step);
   void CountHandOff();
-  void CountMsrHandOff(bool write, uint32_t index);
+  void AcquireLock();
 
   Ring0Shared* shared_;
   std::unique_ptr<Cpu> cpu_;
   Op single_[2];
   SoftMmu mmu_;
+  uint32_t vcpu_;
+  std::atomic<bool>* announced_;  // of Ring0Shared: an interrupt may wait
   KvmStub stub_;
   InstructionAssist assist_;
   Mode mode_ = Mode::kInterpret;
@@ -117,30 +125,23 @@ class Ring0Engine {
   uint64_t kvm_kernel_gs_base_ = 0;
   bool stepping_ = false;  // as KVM was last told
   bool several_vcpus_ = false;
-  std::atomic<bool> interrupt_announced_{false};
+  bool in_nmi_ = false;
+  // The last interrupt was one that was asked for: others may have waited behind it.
+  bool more_may_wait_ = false;
+  uint64_t polled_at_ = 0;               // RIP, while KVM is asked
   std::optional<uint32_t> stepped_msr_;  // that the step under way writes
 
   KvmStatistic emulated_;
   uint64_t expected_emulated_ = 0;  // when a HLT ends
 
   uint64_t star_ = 0, lstar_ = 0, flag_mask_ = 0;
-  uint64_t deadline_ = ~0ull;       // guest TSC of the next timer interrupt
-  uint64_t last_run_ = 0;           // host TSC of the last KVM_RUN
-  uint64_t poll_interval_ = 0;      // in ticks of the host's TSC
+  uint64_t deadline_ = ~0ull;   // guest TSC of the next timer interrupt
+  uint64_t last_run_ = 0;       // host TSC of the last KVM_RUN
+  uint64_t poll_interval_ = 0;  // in ticks of the host's TSC
 
-  struct Counters {
-    uint64_t takeovers = 0, syscalls = 0, faults = 0, interrupts = 0, steps = 0, polls = 0,
-             injections = 0, user_entries = 0, replays = 0, assists = 0, msrs = 0, exceptions = 0,
-             resynchronisations = 0;
-  } counters_;
-  // What was handed to KVM: by the first bytes of the instruction, all of which are kept to name it;
-  // and MSRs, reads apart from writes.
-  struct HandOff {
-    std::array<uint8_t, 15> bytes = {};
-    uint64_t count = 0;
-  };
-  std::map<uint32_t, HandOff> hand_offs_;
-  std::map<std::pair<bool, uint32_t>, uint64_t> msr_hand_offs_;
+  uint64_t tsc_khz_ = 0;
+  uint64_t run_started_ = 0;  // host TSC at the end of BeforeRun()
+  EngineCounters counters_;
 };
 
 }  // namespace cube::vmm::ring0

@@ -1,25 +1,27 @@
 #include "vmm/ring0/ring0_shared.h"
 
 #include <sched.h>
+#include <x86intrin.h>
 
 #include <algorithm>
 
 namespace cube::vmm::ring0 {
 
-Ring0Shared::Ring0Shared(const GuestMemory& guest_memory, const Bus* port_bus, const Bus* mmio_bus,
-                         PageFlags page_flags, CodeCache code_cache, StubMemory stub_memory)
+Ring0Shared::Ring0Shared(const KvmVm& vm, const GuestMemory& guest_memory, const Bus* port_bus,
+                         const Bus* mmio_bus, PageFlags page_flags, CodeCache code_cache,
+                         StubMemory stub_memory)
     : memory(guest_memory),
       ports(port_bus),
       mmio(mmio_bus),
       flags(std::move(page_flags)),
       tables(guest_memory, &flags),
       code(std::move(code_cache)),
-      stubs(std::move(stub_memory)) {
+      stubs(std::move(stub_memory)),
+      vm_(vm) {
   code.MarkIn(&flags);
 }
 
-Result<std::unique_ptr<Ring0Shared>> Ring0Shared::Create(const KvmVm& vm,
-                                                         const GuestMemory& memory,
+Result<std::unique_ptr<Ring0Shared>> Ring0Shared::Create(const KvmVm& vm, const GuestMemory& memory,
                                                          const Bus* ports, const Bus* mmio,
                                                          uint32_t stub_slot) {
   uint64_t end = 0;
@@ -29,28 +31,50 @@ Result<std::unique_ptr<Ring0Shared>> Ring0Shared::Create(const KvmVm& vm,
   CUBE_ASSIGN(PageFlags flags, PageFlags::Create(end));
   CUBE_ASSIGN(CodeCache code, CodeCache::Create());
   CUBE_ASSIGN(StubMemory stubs, StubMemory::Create(vm, stub_slot));
-  return std::unique_ptr<Ring0Shared>(new Ring0Shared(
-      memory, ports, mmio, std::move(flags), std::move(code), std::move(stubs)));
+  return std::unique_ptr<Ring0Shared>(new Ring0Shared(vm, memory, ports, mmio, std::move(flags),
+                                                      std::move(code), std::move(stubs)));
+}
+
+// Ring 0 is mostly held for some microseconds, less than it takes to sleep and be woken.
+bool Ring0Shared::TryAcquire() {
+  constexpr int kSpins = 400;
+  for (int i = 0; i < kSpins; ++i) {
+    if (lock_.try_lock()) return true;
+    for (int pauses = 0; pauses < 8; ++pauses) _mm_pause();
+  }
+  return false;
 }
 
 void Ring0Shared::Acquire() {
   if (!lock_.try_lock()) {
     waiting_.fetch_add(1, std::memory_order_relaxed);
-    lock_.lock();
+    if (!TryAcquire()) lock_.lock();
     waiting_.fetch_sub(1, std::memory_order_relaxed);
   }
   turn_.fetch_add(1, std::memory_order_relaxed);
   if (trim_.exchange(false, std::memory_order_relaxed)) code.DropAll();
 }
 
-void Ring0Shared::AnnounceInterrupt(const std::atomic<bool>* sender) {
-  for (std::atomic<bool>* announced : interrupts) {
-    if (announced != sender) announced->store(true, std::memory_order_relaxed);
+void Ring0Shared::AnnounceInterrupt(uint32_t vcpus) {
+  for (size_t i = 0; i < interrupts.size(); ++i) {
+    if ((vcpus >> i & 1) != 0) interrupts[i].store(true, std::memory_order_release);
   }
 }
 
-void Ring0Shared::Yield() {
-  if (waiting_.load(std::memory_order_relaxed) == 0) return;
+void Ring0Shared::RaiseEdge(uint32_t gsi) {
+  // A GSI that KVM does not know is a mistake of the VMM's, found when the line was bound.
+  (void)vm_.PulseIrq(gsi);
+  AnnounceInterrupt(kAllVcpus);
+}
+
+void Ring0Shared::Yield(bool waits) {
+  if (waiting_.load(std::memory_order_relaxed) == 0) {
+    if (!waits) return;
+    // Who is waited for may be in user mode, or want to be, without a processor to run on.
+    lock_.unlock();
+    sched_yield();
+    return Acquire();
+  }
   // The lock is not fair: who waits must be given the time to wake up and take it.
   constexpr int kPatience = 1000;
   uint64_t turn = turn_.load(std::memory_order_relaxed);

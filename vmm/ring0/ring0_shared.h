@@ -1,6 +1,7 @@
 #ifndef CUBE_VMM_RING0_RING0_SHARED_H_
 #define CUBE_VMM_RING0_RING0_SHARED_H_
 
+#include <array>
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -9,20 +10,21 @@
 #include "base/result.h"
 #include "vmm/bus.h"
 #include "vmm/guest_memory.h"
+#include "vmm/irq_line.h"
 #include "vmm/kvm/kvm_vm.h"
 #include "vmm/ring0/code_cache.h"
-#include "vmm/ring0/page_flags.h"
 #include "vmm/ring0/kvm_stub.h"
+#include "vmm/ring0/page_flags.h"
 #include "vmm/ring0/table_tracker.h"
 
 namespace cube::vmm::ring0 {
 
-// What the engines of a VM's vCPUs have in common. One vCPU at a time is in ring 0 under the engine:
-// all of this, and the guest's kernel, is used under `lock`, which an engine gives up while KVM runs
-// and, if others wait, at every poll. User mode runs in parallel.
-class Ring0Shared {
+// What the engines of a VM's vCPUs have in common. One vCPU at a time is in ring 0 under the
+// engine: all of this, and the guest's kernel, is used under `lock`, which an engine gives up while
+// KVM runs and, if others wait, at every poll. User mode runs in parallel.
+class Ring0Shared : public InterruptController {
  public:
-  // `ports` and `mmio` are the VM's, and must outlive this.
+  // All that it is made from must outlive it.
   static Result<std::unique_ptr<Ring0Shared>> Create(const KvmVm& vm, const GuestMemory& memory,
                                                      const Bus* ports, const Bus* mmio,
                                                      uint32_t stub_slot);
@@ -30,9 +32,15 @@ class Ring0Shared {
   // Takes and gives up the lock, between blocks; Yield() does both if another vCPU waits for it.
   void Acquire();
   void Release() { lock_.unlock(); }
-  void Yield();
-  // An interrupt was sent between vCPUs: the others ask KVM for theirs soon. Under the lock.
-  void AnnounceInterrupt(const std::atomic<bool>* sender);
+  // With `waits`, for something that another vCPU must do, the host's processor is offered as well.
+  void Yield(bool waits);
+  // An interrupt is on its way to these vCPUs (bits by number): the engines that are interpreting
+  // ask KVM for it at their next poll. Any thread.
+  void AnnounceInterrupt(uint32_t vcpus);
+  static constexpr uint32_t kAllVcpus = (1u << kMaxCpus) - 1;
+  // KVM's own, and an engine that is interpreting sees it at its next poll. An eventfd of KVM_IRQFD
+  // has a thread of the kernel's do it some time later.
+  void RaiseEdge(uint32_t gsi) override;
   // Has the next Acquire() drop what was decoded: after boot, most of it never runs again. Any
   // thread.
   void RequestTrim() { trim_.store(true, std::memory_order_relaxed); }
@@ -46,12 +54,15 @@ class Ring0Shared {
   StubMemory stubs;
   // CR3s of the engines, for TableTracker::Rebuild(); filled as vCPUs are made.
   std::vector<const uint64_t*> roots;
-  // What each engine looks at to know of an interrupt; filled likewise.
-  std::vector<std::atomic<bool>*> interrupts;
+  // What each engine looks at to know of an interrupt.
+  std::array<std::atomic<bool>, kMaxCpus> interrupts = {};
 
  private:
-  Ring0Shared(const GuestMemory& memory, const Bus* ports, const Bus* mmio, PageFlags page_flags,
-              CodeCache code_cache, StubMemory stub_memory);
+  Ring0Shared(const KvmVm& vm, const GuestMemory& memory, const Bus* ports, const Bus* mmio,
+              PageFlags page_flags, CodeCache code_cache, StubMemory stub_memory);
+
+  const KvmVm& vm_;
+  bool TryAcquire();
 
   std::mutex lock_;
   std::atomic<int> waiting_{0};
