@@ -109,6 +109,10 @@ Finished Process::Finish(const std::string& input) {
   return finished;
 }
 
+void Process::Send(const std::string& input) {
+  Must(write(in_, input.data(), input.size()) == static_cast<ssize_t>(input.size()), "write");
+}
+
 Finished Process::ReadThenLeave(size_t bytes) {
   std::string got;
   while (got.size() < bytes) {

@@ -24,6 +24,8 @@ class Process {
 
   // Feeds `input`, collects the output, waits for the end.
   Finished Finish(const std::string& input = "");
+  // Writes `input`, which must be less than a pipe holds, to its stdin.
+  void Send(const std::string& input);
   // Closes the reading end of its stdout after `bytes` bytes.
   Finished ReadThenLeave(size_t bytes);
   // Waits until its stdout or stderr has said something, and returns that of stdout.

@@ -71,6 +71,20 @@ bool GuestMemory::Write(uint64_t address, std::span<const uint8_t> bytes) const 
   return true;
 }
 
+bool GuestMemory::Discard(std::span<uint8_t> bytes) const {
+  auto begin = reinterpret_cast<uintptr_t>(bytes.data());
+  uintptr_t end = begin + bytes.size();
+  bool ram = std::any_of(regions_.begin(), regions_.end(), [&](const MemoryRegion& region) {
+    auto start = reinterpret_cast<uintptr_t>(region.host.data());
+    return region.ram && begin >= start && end <= start + region.host.size();
+  });
+  if (!ram) return false;
+  begin = (begin + kPageSize - 1) & ~(kPageSize - 1);
+  end &= ~(kPageSize - 1);
+  return begin >= end ||
+         madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED) == 0;
+}
+
 std::span<uint8_t> GuestMemory::mailbox() const {
   for (const MemoryRegion& region : regions_) {
     if (region.guest_address == abi::kMailboxAddress && !region.ram) return region.host;

@@ -61,6 +61,11 @@ class GuestMemory {
     return Write(address, {reinterpret_cast<const uint8_t*>(&object), sizeof object});
   }
 
+  // Gives the whole pages of `bytes`, a part of a Slice() of RAM, back to the host. Their content is
+  // lost: what is read next is zeros, or the image that the memory is a private mapping of. False if
+  // they are not RAM, or the host keeps them (locked memory).
+  bool Discard(std::span<uint8_t> bytes) const;
+
   // The mailbox of the control device, empty for borrowed memory without one.
   std::span<uint8_t> mailbox() const;
 

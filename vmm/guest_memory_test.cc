@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -56,6 +57,25 @@ TEST(GuestMemory, EmptyAccess) {
   EXPECT_TRUE(memory.Read(0x1010, {}));
   EXPECT_FALSE(memory.Read(0x1011, {}));
   EXPECT_FALSE(memory.Write(0xfff, {}));
+}
+
+// Whole pages of RAM only; the mailbox stays.
+TEST(GuestMemory, DiscardedPagesReadAsZero) {
+  auto memory = GuestMemory::Create(kMinMemory);
+  ASSERT_TRUE(memory.ok());
+  std::span<uint8_t> pages = *memory->Slice(0x10000, 3 * kPageSize);
+  std::ranges::fill(pages, uint8_t{1});
+  EXPECT_TRUE(memory->Discard(pages.subspan(1, 2 * kPageSize)));
+  EXPECT_EQ(pages[kPageSize - 1], 1);
+  EXPECT_EQ(pages[kPageSize], 0);
+  EXPECT_EQ(pages[2 * kPageSize], 1) << "not a whole page";
+  EXPECT_TRUE(memory->Discard(pages.first(8))) << "no whole page is nothing to do";
+  EXPECT_EQ(pages[0], 1);
+  memory->mailbox()[0] = 1;
+  EXPECT_FALSE(memory->Discard(memory->mailbox()));
+  EXPECT_EQ(memory->mailbox()[0], 1);
+  std::vector<uint8_t> foreign(2 * kPageSize, 1);
+  EXPECT_FALSE(memory->Discard(foreign));
 }
 
 }  // namespace

@@ -20,6 +20,9 @@ class DeviceHost {
   virtual ~DeviceHost() = default;
   virtual Virtqueue& queue(uint32_t index) = 0;
   virtual const vmm::GuestMemory& memory() const = 0;
+  // Has ProcessQueue() called again once the event loop has seen to others: a driver that always
+  // has more to do must not keep the loop for itself.
+  virtual void ProcessLater(uint32_t index) = 0;
   // The configuration space has changed (2.5): the driver is told.
   virtual void ConfigChanged() = 0;
   // The driver broke the contract, or the device cannot go on: DEVICE_NEEDS_RESET (2.1.1). Queues

@@ -87,6 +87,7 @@ class MmioTransport : public vmm::BusDevice, private QueueOwner, private DeviceH
   void QueueFailed(const Error& error) override { Fail(error); }
   Virtqueue& queue(uint32_t index) override { return queues_[index]; }
   const vmm::GuestMemory& memory() const override { return *memory_; }
+  void ProcessLater(uint32_t index) override { SignalEventFd(kicks_[index].get()); }
   void ConfigChanged() override;
   void Fail(const Error& error) override;
 

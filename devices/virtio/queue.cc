@@ -190,7 +190,7 @@ void Virtqueue::UndoPop(DescriptorChain* chain) {
   chain->Clear();
 }
 
-void Virtqueue::Push(DescriptorChain* chain, uint32_t written) {
+void Virtqueue::Fill(DescriptorChain* chain, uint32_t written) {
   if (!chain->valid()) __builtin_trap();
   UsedElement element = {*chain->head_, written};
   chain->Clear();
@@ -198,7 +198,10 @@ void Virtqueue::Push(DescriptorChain* chain, uint32_t written) {
   size_t slot = next_used_ & (layout_.size - 1);
   memcpy(used_.data() + kRingHeaderSize + sizeof element * slot, &element, sizeof element);
   ++next_used_;
-  // Release: buffers and element before the index (2.7.14).
+}
+
+void Virtqueue::Publish() {
+  // Release: buffers and elements before the index (2.7.14).
   Field(used_, kIndex).store(next_used_, std::memory_order_release);
 }
 

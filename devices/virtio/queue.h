@@ -49,7 +49,14 @@ class Virtqueue {
   // Takes back the last Pop(): the same chain comes again. Only while no later one is out.
   void UndoPop(DescriptorChain* chain);
   // Returns a chain, of whose writable part the first `written` bytes were written. In any order.
-  void Push(DescriptorChain* chain, uint32_t written);
+  void Push(DescriptorChain* chain, uint32_t written) {
+    Fill(chain, written);
+    Publish();
+  }
+  // The same in two steps, for chains that the driver must find together: it sees what was filled
+  // only once it is published.
+  void Fill(DescriptorChain* chain, uint32_t written);
+  void Publish();
   // Interrupts the driver if it wants to know of what was pushed since the last call.
   void Notify();
   // Asks for no notifications: the device is looking anyway. A hint.

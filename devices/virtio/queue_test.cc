@@ -205,5 +205,27 @@ TEST_F(QueueTest, SaveNeedsAllChainsBack) {
   EXPECT_TRUE(driver_.transport().Save(&state).ok());
 }
 
+// What is filled is the driver's only once it is published, and then all of it at once.
+TEST_F(QueueTest, FilledChainsAreSeenTogether) {
+  Start();
+  auto& echo = static_cast<EchoDevice&>(driver_.device());
+  for (int i = 0; i < 2; ++i) driver_.AddRequest(1, {}, {8}, nullptr);
+  driver_.Kick(1);
+  driver_.Pump();
+  ASSERT_EQ(echo.held.size(), 2u);
+  Virtqueue& queue = echo.queue(1);
+  queue.Fill(&echo.held[0], 5);
+  queue.Fill(&echo.held[1], 6);
+  echo.held.clear();
+  EXPECT_EQ(queue.in_flight(), 0u);
+  EXPECT_FALSE(driver_.TakeUsed(1));
+  queue.Publish();
+  EXPECT_EQ(driver_.TakeUsed(1)->written, 5u);
+  EXPECT_EQ(driver_.TakeUsed(1)->written, 6u);
+  driver_.TakeInterrupts();
+  queue.Notify();
+  EXPECT_EQ(driver_.TakeInterrupts(), 1u);
+}
+
 }  // namespace
 }  // namespace cube::devices::virtio

@@ -1,11 +1,28 @@
 #include "vmm/cli/device_options.h"
 
+#include "devices/balloon/balloon.h"
 #include "devices/rng/rng.h"
+#include "vmm/memory_map.h"
 
 namespace cube::vmm {
+namespace {
 
-Result<std::vector<NamedDevice>> MakeDevices(const DeviceOptions&, EventLoop*) {
+Result<std::unique_ptr<::cube::devices::virtio::Device>> MakeBalloon(const DeviceOptions& options) {
+  if (options.balloon_mib > kMaxMemory / kMiB) {
+    return Errorf("--balloon: %llu MiB are more than a guest can have, %llu",
+                  static_cast<unsigned long long>(options.balloon_mib),
+                  static_cast<unsigned long long>(kMaxMemory / kMiB));
+  }
+  return std::unique_ptr<::cube::devices::virtio::Device>(::cube::devices::Balloon::Create(
+      static_cast<uint32_t>(options.balloon_mib * kMiB / kPageSize)));
+}
+
+}  // namespace
+
+Result<std::vector<NamedDevice>> MakeDevices(const DeviceOptions& options, EventLoop*) {
   std::vector<NamedDevice> made;
+  CUBE_ASSIGN(std::unique_ptr<::cube::devices::virtio::Device> balloon, MakeBalloon(options));
+  made.push_back({"balloon", std::move(balloon)});
   made.push_back({"rng", ::cube::devices::Rng::Create()});
   return made;
 }

@@ -1,6 +1,7 @@
 #ifndef CUBE_VMM_CLI_DEVICE_OPTIONS_H_
 #define CUBE_VMM_CLI_DEVICE_OPTIONS_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -11,7 +12,9 @@
 namespace cube::vmm {
 
 // The virtio devices of `cube-vmm run`, as given.
-struct DeviceOptions {};
+struct DeviceOptions {
+  uint64_t balloon_mib = 0;  // the guest is asked to give back
+};
 
 // Makes the devices, in the order in which the guest finds them. They work on `loop`. Errors name
 // the option at fault.

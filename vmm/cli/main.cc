@@ -74,6 +74,8 @@ int main(int argc, char** argv) {
     run_app->add_option("-e,--env", run.environment, "NAME=VALUE for the command");
     run_app->add_option("-w,--workdir", run.directory, "the command's working directory")
         ->capture_default_str();
+    run_app->add_option("--balloon", run.devices.balloon_mib,
+                        "MiB of its memory that the guest gives back until it needs them");
     run_app->add_option("--ring0", run.ring0, "who runs ring 0 where KVM only emulates it")
         ->check(CLI::IsMember({"auto", "kvm", "engine"}))
         ->capture_default_str();

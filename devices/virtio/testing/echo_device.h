@@ -71,6 +71,7 @@ class EchoDevice : public Device {
     DescriptorChain chain;
     if (host().queue(1).Pop(&chain)) host().queue(1).UndoPop(&chain);
   }
+  Virtqueue& queue(uint32_t index) { return host().queue(index); }
   void Fail(const Error& error) { host().Fail(error); }
   void Change() {
     ++config.first;

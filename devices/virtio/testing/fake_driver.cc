@@ -80,6 +80,7 @@ void FakeDriver::SetUpQueue(uint32_t queue, uint16_t size) {
   q = {};
   q.layout = {Allocate(16u * size, 16), Allocate(6u + 2u * size, 2), Allocate(6u + 8u * size, 4),
               size, 0};
+  std::ranges::fill(Memory(q.layout.descriptors, next_free_ - q.layout.descriptors), uint8_t{0});
   q.free.resize(size);
   std::iota(q.free.rbegin(), q.free.rend(), 0);
   q.chains.resize(size);

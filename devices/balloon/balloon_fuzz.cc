@@ -1,0 +1,9 @@
+#include "devices/balloon/balloon.h"
+#include "devices/virtio/testing/device_fuzz.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace cube;
+  devices::virtio::fake::FuzzDevice({data, size},
+                                    [](vmm::EventLoop*) { return devices::Balloon::Create(7); });
+  return 0;
+}
