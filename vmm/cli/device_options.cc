@@ -2,6 +2,7 @@
 
 #include "devices/balloon/balloon.h"
 #include "devices/rng/rng.h"
+#include "vmm/cli/disk_option.h"
 #include "vmm/memory_map.h"
 
 namespace cube::vmm {
@@ -19,8 +20,17 @@ Result<std::unique_ptr<::cube::devices::virtio::Device>> MakeBalloon(const Devic
 
 }  // namespace
 
-Result<std::vector<NamedDevice>> MakeDevices(const DeviceOptions& options, EventLoop*) {
+Result<std::vector<NamedDevice>> MakeDevices(const DeviceOptions& options, EventLoop* loop) {
   std::vector<NamedDevice> made;
+  // First, in their order: the guest names them so.
+  for (const std::string& disk : options.disks) {
+    if (made.size() == kVirtioMaxDevices) {
+      return Errorf("--disk %s: more than %u virtio devices", disk.c_str(), kVirtioMaxDevices);
+    }
+    std::string name = std::string("vd") + static_cast<char>('a' + made.size());
+    CUBE_ASSIGN(auto device, MakeDisk(disk, name, loop));
+    made.push_back({name, std::move(device)});
+  }
   CUBE_ASSIGN(std::unique_ptr<::cube::devices::virtio::Device> balloon, MakeBalloon(options));
   made.push_back({"balloon", std::move(balloon)});
   made.push_back({"rng", ::cube::devices::Rng::Create()});

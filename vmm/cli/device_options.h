@@ -13,6 +13,7 @@ namespace cube::vmm {
 
 // The virtio devices of `cube-vmm run`, as given.
 struct DeviceOptions {
+  std::vector<std::string> disks;  // vda, vdb, ... (disk_option.h)
   uint64_t balloon_mib = 0;  // the guest is asked to give back
 };
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "vmm/cli/disk_command.h"
 #include "vmm/cli/host_command.h"
 #include "vmm/cli/run_options.h"
 
@@ -52,7 +53,9 @@ int main(int argc, char** argv) {
   run.kernel = ImagePath("vmlinux");
   run.initrd = ImagePath("initramfs.cpio");
   bool host_json = false;
+  std::vector<std::string> flatten;
   bool is_host = false;
+  bool is_flatten = false;
   {
     CLI::App app{"cube-vmm: one process, one microVM", "cube-vmm"};
     app.require_subcommand(1);
@@ -76,6 +79,10 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     run_app->add_option("--balloon", run.devices.balloon_mib,
                         "MiB of its memory that the guest gives back until it needs them");
+    run_app->add_option("--disk", run.devices.disks,
+                        "FILE[:ro][:layer=FILE]...[:overlay=FILE][:id=NAME][:bps=N][:iops=N]: "
+                        "a disk; again for more, vda, vdb, ...")
+        ->allow_extra_args(false);
     run_app->add_option("--ring0", run.ring0, "who runs ring 0 where KVM only emulates it")
         ->check(CLI::IsMember({"auto", "kvm", "engine"}))
         ->capture_default_str();
@@ -85,6 +92,12 @@ int main(int argc, char** argv) {
     run_app->footer(
         "The exit status is the command's, or 128+n for its signal n. 124: time limit;\n"
         "125: the VMM failed, one line on stderr says why; 126: not executable; 127: not found.");
+    CLI::App* disk_app = app.add_subcommand("disk", "Work on disk images");
+    disk_app->require_subcommand(1);
+    CLI::App* flatten_app = disk_app->add_subcommand("flatten", "What a disk holds, as a raw image");
+    flatten_app
+        ->add_option("files", flatten, "BASE [LAYER...] OVERLAY OUT")
+        ->required();
     CLI::App* host_app = app.add_subcommand("host", "What this host can do");
     host_app->add_flag("--json", host_json, "as one JSON object");
     try {
@@ -95,9 +108,11 @@ int main(int argc, char** argv) {
       return cube::vmm::kStatusVmmError;
     }
     is_host = host_app->parsed();
+    is_flatten = flatten_app->parsed();
   }
   // The parser was the largest thing on the heap; nothing of it is needed while the VM runs.
   malloc_trim(0);
+  if (is_flatten) return cube::vmm::FlattenCommand(flatten);
   if (is_host) return cube::vmm::HostCommand(host_json);
   auto environment = DefaultEnvironment();
   run.environment.insert(run.environment.begin(), environment.begin(), environment.end());

@@ -1,0 +1,91 @@
+#include "vmm/cli/disk_option.h"
+
+#include <charconv>
+#include <string_view>
+#include <utility>
+
+namespace cube::vmm {
+namespace {
+
+using ::cube::devices::blk::IoEngine;
+
+// A number with k, M or G (of 1024) after it, or nothing; at least 1.
+Result<uint64_t> ParseRate(std::string_view name, std::string_view text) {
+  uint64_t value = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  std::string_view unit = text.substr(static_cast<size_t>(end - text.data()));
+  int shift = unit.empty() ? 0 : unit == "k" ? 10 : unit == "M" ? 20 : unit == "G" ? 30 : -1;
+  if (error != std::errc() || shift < 0 || value == 0 || value > (uint64_t{1} << 40) >> shift) {
+    return Errorf("'%.*s' in %.*s= is not a number from 1 to 1024G, with k, M or G",
+                  static_cast<int>(text.size()), text.data(), static_cast<int>(name.size()),
+                  name.data());
+  }
+  return value << shift;
+}
+
+Status ParseWord(std::string_view word, DiskOption* option) {
+  size_t equals = word.find('=');
+  std::string_view name = word.substr(0, equals);
+  std::string_view value = equals == word.npos ? "" : word.substr(equals + 1);
+  if (word == "ro") {
+    option->files.read_only = true;
+    return OkStatus();
+  }
+  if (value.empty()) {
+    return Errorf(
+        "'%.*s' is not one of ro, layer=FILE, overlay=FILE, id=NAME, bps=N, iops=N, "
+        "engine=auto|uring|thread",
+        static_cast<int>(word.size()), word.data());
+  }
+  if (name == "overlay") {
+    if (!option->files.overlay.empty()) return Errorf("overlay= is there twice");
+    option->files.overlay = value;
+  } else if (name == "layer") {
+    option->files.layers.emplace_back(value);
+  } else if (name == "id") {
+    option->device.id = value;
+  } else if (name == "bps") {
+    CUBE_ASSIGN(option->device.limits.bytes_per_second, ParseRate(name, value));
+  } else if (name == "iops") {
+    CUBE_ASSIGN(option->device.limits.operations_per_second, ParseRate(name, value));
+  } else if (name == "engine" && (value == "auto" || value == "uring" || value == "thread")) {
+    option->device.engine = value == "auto"    ? IoEngine::Kind::kAuto
+                            : value == "uring" ? IoEngine::Kind::kUring
+                                               : IoEngine::Kind::kThread;
+  } else {
+    return ParseWord(name, option);  // says what there is
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+Result<DiskOption> ParseDiskOption(const std::string& text) {
+  DiskOption option;
+  std::string_view rest = text;
+  size_t colon = rest.find(':');
+  option.files.base = rest.substr(0, colon);
+  if (option.files.base.empty()) return Errorf("a file is missing");
+  while (colon != rest.npos) {
+    rest.remove_prefix(colon + 1);
+    colon = rest.find(':');
+    CUBE_TRY(ParseWord(rest.substr(0, colon), &option));
+  }
+  return option;
+}
+
+Result<std::unique_ptr<::cube::devices::Blk>> MakeDisk(const std::string& text,
+                                                       const std::string& default_id,
+                                                       EventLoop* loop) {
+  auto make = [&]() -> Result<std::unique_ptr<::cube::devices::Blk>> {
+    CUBE_ASSIGN(DiskOption option, ParseDiskOption(text));
+    if (option.device.id.empty()) option.device.id = default_id;
+    CUBE_ASSIGN(auto disk, ::cube::devices::blk::Disk::Open(option.files));
+    return ::cube::devices::Blk::Create(std::move(disk), option.device, loop);
+  };
+  auto made = make();
+  if (!made.ok()) return Error(made.error()).Wrap("--disk " + text);
+  return made;
+}
+
+}  // namespace cube::vmm
