@@ -124,7 +124,9 @@ inline constexpr uint8_t kVectorStackFault = 12;
 inline constexpr uint8_t kVectorGeneralProtection = 13;
 inline constexpr uint8_t kVectorPageFault = 14;
 inline constexpr uint8_t kVectorAlignmentCheck = 17;
+inline constexpr uint8_t kVectorMachineCheck = 18;
 inline constexpr uint8_t kVectorSimdException = 19;
+inline constexpr uint8_t kFirstInterrupt = 32;
 
 // MSRs this VMM names.
 inline constexpr uint32_t kMsrTsc = 0x10;

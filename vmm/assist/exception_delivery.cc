@@ -40,6 +40,23 @@ bool IsDoubleFault(const Exception& exception) {
   return exception.software_length == 0 && exception.vector == kVectorDoubleFault;
 }
 
+// Whether the frame shows RF, so that the handler returns past a breakpoint that has been hit (SDM
+// volume 3, 17.3.1.1): faults, but neither traps nor aborts nor interrupts.
+bool SetsResumeFlag(const Exception& exception) {
+  if (exception.software_length != 0 || exception.vector >= kFirstInterrupt) return false;
+  switch (exception.vector) {
+    case kVectorDebug:
+    case kVectorNmi:
+    case kVectorBreakpoint:
+    case kVectorOverflow:
+    case kVectorDoubleFault:
+    case kVectorMachineCheck:
+      return false;
+    default:
+      return true;
+  }
+}
+
 // Whether two exceptions, the second raised while the first was delivered, make a double fault
 // (SDM volume 3, table 6-5).
 bool MakeDoubleFault(const Exception& first, const Exception& second) {
@@ -91,7 +108,7 @@ std::optional<Exception> Deliver(const GuestMemory& memory, const Exception& exc
   std::array<uint64_t, 6> frame = {exception.error_code.value_or(0),
                                    regs->rip + exception.software_length,
                                    sregs->cs.selector,
-                                   regs->rflags,
+                                   regs->rflags | (SetsResumeFlag(exception) ? kFlagResume : 0),
                                    regs->rsp,
                                    sregs->ss.selector};
   size_t skip = exception.error_code ? 0 : 1;
