@@ -89,6 +89,11 @@ class Machine {
   // Samples the boot CPU's guest; before Start().
   void Profile(GuestProfiler* profiler) { vcpus_[0]->Profile(profiler); }
 
+  // Has `observer` run the engine's interpreter, if there is an engine; before Start().
+  void Observe(ring0::InterpreterObserver* observer) {
+    if (ring0_ != nullptr) ring0_->observer = observer;
+  }
+
   // Exits of all vCPUs, and what the assist layer or the engine did, by name: the first is exact, and
   // the second may be asked for, once the machine is stopped.
   uint64_t exits() const;

@@ -41,12 +41,14 @@ MicroGuest::MicroGuest(Mapping mapping, KvmVm vm)
       memory_(GuestMemory::Borrow({{0, mapping_.span(), true}})),
       vm_(std::move(vm)) {}
 
-Result<std::unique_ptr<MicroGuest>> MicroGuest::Create(const Kvm& kvm, bool assist) {
+Result<std::unique_ptr<MicroGuest>> MicroGuest::Create(const Kvm& kvm, bool assist,
+                                                       bool irqchip) {
   CUBE_ASSIGN(Mapping mapping, Mapping::Map(kSize, PROT_READ | PROT_WRITE,
                                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, "a micro guest"));
   CUBE_ASSIGN(KvmVm vm, kvm.CreateVm());
   std::unique_ptr<MicroGuest> guest(new MicroGuest(std::move(mapping), std::move(vm)));
   CUBE_TRY(guest->vm_.SetTssAndIdentityMap());
+  if (irqchip) CUBE_TRY(guest->vm_.CreateIrqchip());
   CUBE_TRY(guest->vm_.SetMemorySlot(0, 0, guest->mapping_.span()));
   if (assist) CUBE_TRY(Ring0Assist::PrepareVm(guest->vm_));
   CUBE_ASSIGN(KvmVcpu vcpu, guest->vm_.CreateVcpu(0));
@@ -142,31 +144,38 @@ Status MicroGuest::Enter(uint64_t rip, uint64_t rsp, uint16_t code, uint16_t dat
   return vcpu_->FlushRegistersNow();
 }
 
+std::optional<MicroGuest::Exit> MicroGuest::MeaningOf(const kvm_run& run) {
+  Exit exit;
+  exit.reason = run.exit_reason;
+  if (run.exit_reason == KVM_EXIT_IO) {
+    uint16_t port = run.io.port;
+    if (port == kDonePort) {
+      exit.kind = Exit::Kind::kDone;
+      return exit;
+    }
+    if (port >= kExceptionPort && port < kExceptionPort + kVectors) {
+      exit.kind = Exit::Kind::kException;
+      exit.vector = static_cast<uint8_t>(port - kExceptionPort);
+      return exit;
+    }
+  }
+  if (run.exit_reason == KVM_EXIT_MMIO && run.mmio.is_write != 0 &&
+      run.mmio.phys_addr / kPageSize == abi::kDoorbellAddress / kPageSize) {
+    exit.kind = Exit::Kind::kDoorbell;
+    memcpy(&exit.value, run.mmio.data, sizeof exit.value);
+    return exit;
+  }
+  return std::nullopt;
+}
+
 Result<MicroGuest::Exit> MicroGuest::Run(int limit) {
   for (int i = 0; i < limit; ++i) {
     CUBE_TRY(vcpu_->Run());
     const kvm_run* run = vcpu_->run();
+    if (run->exit_reason == KVM_EXIT_INTR) continue;
+    if (auto meaning = MeaningOf(*run)) return *meaning;
     Exit exit;
     exit.reason = run->exit_reason;
-    if (run->exit_reason == KVM_EXIT_INTR) continue;
-    if (run->exit_reason == KVM_EXIT_IO) {
-      uint16_t port = run->io.port;
-      if (port == kDonePort) {
-        exit.kind = Exit::Kind::kDone;
-        return exit;
-      }
-      if (port >= kExceptionPort && port < kExceptionPort + kVectors) {
-        exit.kind = Exit::Kind::kException;
-        exit.vector = static_cast<uint8_t>(port - kExceptionPort);
-        return exit;
-      }
-    }
-    if (run->exit_reason == KVM_EXIT_MMIO && run->mmio.is_write != 0 &&
-        run->mmio.phys_addr / kPageSize == abi::kDoorbellAddress / kPageSize) {
-      exit.kind = Exit::Kind::kDoorbell;
-      memcpy(&exit.value, run->mmio.data, sizeof exit.value);
-      return exit;
-    }
     if (assist_ != nullptr) {
       CUBE_ASSIGN(Ring0Assist::Outcome outcome, assist_->HandleExit(vcpu_.get()));
       if (outcome == Ring0Assist::Outcome::kHandled) continue;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -57,8 +58,10 @@ class MicroGuest {
     uint32_t reason = 0;
   };
 
-  // With `assist`, the assist layer handles what it can.
-  static Result<std::unique_ptr<MicroGuest>> Create(const Kvm& kvm, bool assist);
+  // With `assist`, the assist layer handles what it can. With `irqchip`, KVM has interrupt
+  // controllers for it, and a HLT waits inside KVM.
+  static Result<std::unique_ptr<MicroGuest>> Create(const Kvm& kvm, bool assist,
+                                                    bool irqchip = false);
 
   // Puts code where ring 0 or user mode will run it.
   void SetKernelCode(std::span<const uint8_t> code);
@@ -68,7 +71,10 @@ class MicroGuest {
   Status StartUser();
   // Runs until an exit that has a meaning; at most `limit` exits are handled on the way.
   Result<Exit> Run(int limit = 1000);
+  // What an exit of a vCPU means, if it is one of those that end a run.
+  static std::optional<Exit> MeaningOf(const kvm_run& run);
 
+  const KvmVm& vm() const { return vm_; }
   KvmVcpu& vcpu() { return *vcpu_; }
   GuestMemory& memory() { return memory_; }
   Ring0Assist* assist() { return assist_.get(); }

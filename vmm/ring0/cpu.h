@@ -74,10 +74,11 @@ struct TlbEntry {
 // mappings, so that a load of CR3 costs only the first.
 inline constexpr size_t kTlbHalf = 256;
 
-// No block begins at an address that is not canonical.
-inline constexpr uint64_t kNoJump = 1ull << 63;
+// Of an entry that remembers nothing: no block begins at an address that is not canonical. A jump
+// may still lead to one, but this one is that of another entry (handler_support.h, JumpIndex()).
+constexpr uint64_t NoJump(size_t index) { return 1ull << 63 | (index ^ 1); }
 struct JumpEntry {
-  uint64_t rip = kNoJump;
+  uint64_t rip = 0;
   const Op* ops = nullptr;
 };
 inline constexpr size_t kJumpEntries = 1024;
@@ -94,6 +95,9 @@ struct Cpu {
   uint64_t kernel_gs_base = 0;
   uint64_t cr0 = 0, cr2 = 0, cr3 = 0, cr4 = 0, efer = 0;
   uint16_t es = 0, cs = 0, ss = 0, ds = 0, fs = 0, gs = 0;
+  // As the guest set it; while KVM runs it may be another.
+  uint64_t idt_base = 0;
+  uint16_t idt_limit = 0;
   // The stack selector of SYSCALL, whose descriptor the guest promises to be flat (STAR).
   uint16_t kernel_ss = 0;
   // The selectors of SYSRET, of 64-bit user mode, whose descriptors it promises likewise.

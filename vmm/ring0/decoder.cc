@@ -353,6 +353,11 @@ class Decoding {
         op_->base = 1;
         UseAndEnd(ExceptionHandler());
         break;
+      case 0xcd:
+        // INT n is not in KVM's emulator.
+        reader_.Byte();
+        UseAndEnd(AssistHandler());
+        break;
       case 0xcf:
         UseAndEnd(size_ == 8 ? InterruptReturnHandler() : nullptr);
         break;
@@ -673,6 +678,7 @@ class Decoding {
       return;
     }
     ModRm(8);
+    if (digit_ == 1) Use(StoreIdtHandler());
     if (digit_ == 7) UseAndEnd(InvalidatePageHandler());
   }
 

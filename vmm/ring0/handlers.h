@@ -89,6 +89,7 @@ Handler ReadTscHandler(bool with_aux);
 Handler ReadControlHandler();               // reg: the control register, base: destination
 Handler WriteControlHandler();
 Handler InvalidatePageHandler();
+Handler StoreIdtHandler();                  // SIDT
 Handler ReadSegmentHandler(bool memory, unsigned size);  // reg: the segment register's number
 Handler WriteSegmentHandler(bool memory);
 // `size` bytes; the port is the immediate or, if that is negative, DX.

@@ -1,5 +1,6 @@
 #include <utility>
 
+#include "vmm/paging.h"
 #include "vmm/ring0/handler_support.h"
 #include "vmm/ring0/handlers.h"
 #include "vmm/segments.h"
@@ -38,6 +39,8 @@ const Op* JumpCount(Cpu& cpu, const Op* op) {
   return Jump(cpu, op, cpu.r[kCodePageRegister] + static_cast<uint64_t>(op->immediate));
 }
 
+// A jump to an address that is not canonical raises #GP, whose frame shows the jump itself: KVM
+// carries it out.
 template <bool kMemory>
 const Op* JumpIndirect(Cpu& cpu, const Op* op) {
   uint64_t target;
@@ -46,6 +49,7 @@ const Op* JumpIndirect(Cpu& cpu, const Op* op) {
   } else {
     target = cpu.r[op->base];
   }
+  if (!IsCanonical(target)) [[unlikely]] return StopAt(cpu, op, Stop::kHandOff);
   return Jump(cpu, op, target);
 }
 
@@ -62,6 +66,7 @@ const Op* CallIndirect(Cpu& cpu, const Op* op) {
   } else {
     target = cpu.r[op->base];
   }
+  if (!IsCanonical(target)) [[unlikely]] return StopAt(cpu, op, Stop::kHandOff);
   if (!Push(cpu, NextRip(cpu, op))) [[unlikely]] return Stopped(cpu, op);
   return Jump(cpu, op, target);
 }
@@ -69,6 +74,7 @@ const Op* CallIndirect(Cpu& cpu, const Op* op) {
 const Op* Return(Cpu& cpu, const Op* op) {
   uint64_t target;
   if (!Load<uint64_t>(cpu, cpu.r[kRsp], &target)) [[unlikely]] return Stopped(cpu, op);
+  if (!IsCanonical(target)) [[unlikely]] return StopAt(cpu, op, Stop::kHandOff);
   cpu.r[kRsp] += 8 + static_cast<uint64_t>(op->immediate);
   return Jump(cpu, op, target);
 }
@@ -179,7 +185,7 @@ const Op* InterruptReturn(Cpu& cpu, const Op* op) {
   }
   bool simple = cs == cpu.cs && (ss == 0 || ss == cpu.ds || ss == cpu.ss) &&
                 (frame[2] & (kFlagTrap | kFlagVirtual8086)) == 0 &&
-                (cpu.system_flags & kFlagNestedTask) == 0;
+                (cpu.system_flags & kFlagNestedTask) == 0 && IsCanonical(frame[0]);
   if (!simple) return StopAt(cpu, op, Stop::kHandOff);
   uint64_t old = cpu.rflags();
   cpu.set_rflags((old & ~kLoadedFlags) | (frame[2] & kLoadedFlags));

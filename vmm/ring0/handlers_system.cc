@@ -160,6 +160,22 @@ const Op* InvalidatePage(Cpu& cpu, const Op* op) {
   return op + 1;
 }
 
+const Op* StoreIdt(Cpu& cpu, const Op* op) {
+  constexpr uint64_t kBase = 2, kSize = 10;
+  uint64_t address = Address(cpu, op);
+  // Both ends are looked at first, since the two stores must not be done by half.
+  for (uint64_t at : {address, address + kSize - 1}) {
+    SoftMmu::Page page;
+    if (!cpu.mmu->Translate(cpu, at, SoftMmu::Access::kWrite, &page)) return Stopped(cpu, op);
+    if (page.host == nullptr) return HandOff(cpu, op);
+  }
+  if (!Store<uint16_t>(cpu, address, cpu.idt_limit) ||
+      !Store<uint64_t>(cpu, address + kBase, cpu.idt_base)) {
+    return Stopped(cpu, op);
+  }
+  return op + 1;
+}
+
 uint16_t* SegmentSelector(Cpu& cpu, uint8_t number) {
   switch (number) {
     case 0: return &cpu.es;
@@ -269,6 +285,7 @@ Handler WriteMsrHandler() { return WriteMsr; }
 Handler ReadTscHandler(bool with_aux) { return with_aux ? ReadTsc<true> : ReadTsc<false>; }
 Handler ReadControlHandler() { return ReadControl; }
 Handler WriteControlHandler() { return WriteControl; }
+Handler StoreIdtHandler() { return StoreIdt; }
 Handler InvalidatePageHandler() { return InvalidatePage; }
 Handler ReadSegmentHandler(bool memory, unsigned size) {
   if (memory) return ReadSegment<true, uint16_t>;

@@ -1,5 +1,6 @@
 #include "vmm/ring0/instruction_table.h"
 
+#include <algorithm>
 #include <iterator>
 #include <vector>
 
@@ -218,6 +219,49 @@ uint64_t UndefinedFlags(const Encoding& encoding, const NativeCase& instance) {
       if (count > bits) return kO | kS | kZ | kA | kP | kC;
       return kA | (count != 1 ? kO : 0);
     }
+  }
+  return 0;
+}
+
+uint64_t UndefinedFlags(std::span<const uint8_t> code, uint64_t rcx) {
+  NativeCase instance = {};
+  instance.length = static_cast<uint8_t>(std::min(code.size(), instance.code.size()));
+  std::copy_n(code.begin(), instance.length, instance.code.begin());
+  instance.before.r[1] = rcx;
+  size_t at = 0;
+  auto byte = [&] { return at < code.size() ? code[at] : uint8_t{0}; };
+  uint8_t repeat = 0;
+  bool operand16 = false, wide = false;
+  for (bool prefix = true; prefix;) {
+    switch (byte()) {
+      case 0x66: operand16 = true; break;
+      case 0xf2: case 0xf3: repeat = byte(); break;
+      case 0xf0: case 0x2e: case 0x36: case 0x3e: case 0x26: case 0x64: case 0x65: case 0x67: break;
+      default: prefix = false; continue;
+    }
+    ++at;
+  }
+  if ((byte() & 0xf0) == 0x40) {
+    wide = (byte() & 8) != 0;
+    ++at;
+  }
+  uint16_t opcode = byte();
+  ++at;
+  if (opcode == 0x0f) {
+    opcode = static_cast<uint16_t>(0x0f00 | byte());
+    ++at;
+  }
+  int8_t digit = static_cast<int8_t>(byte() >> 3 & 7);
+  for (const Encoding& encoding : Encodings()) {
+    if (encoding.undefined == U::kNothing) continue;
+    bool by_bytes = encoding.sizes[0] == 'b' && encoding.opcode == (opcode | 1);
+    if (encoding.opcode != opcode && !by_bytes) continue;
+    if (encoding.digit >= 0 && encoding.digit != digit) continue;
+    if (encoding.undefined == U::kCount && encoding.prefix != repeat) continue;
+    if (encoding.undefined == U::kBitScan && repeat == 0xf3) continue;
+    bool narrow = by_bytes && encoding.opcode != opcode;
+    instance.operand_size = narrow ? 1 : wide ? 8 : operand16 ? 2 : 4;
+    return UndefinedFlags(encoding, instance);
   }
   return 0;
 }

@@ -67,6 +67,10 @@ void Generate(const Encoding& encoding, std::mt19937_64& random, NativeCase* out
 // The arithmetic flags that `encoding` leaves undefined in this instance.
 uint64_t UndefinedFlags(const Encoding& encoding, const NativeCase& instance);
 
+// The same for an instruction that is only there as bytes, executed with `rcx`: by the encoding it is
+// an instance of; none if the table has none.
+uint64_t UndefinedFlags(std::span<const uint8_t> code, uint64_t rcx);
+
 // Random with many corner values.
 uint64_t Interesting(std::mt19937_64& random);
 

@@ -74,8 +74,8 @@ Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcp
   AcquireLock();  // all vCPUs start at once
   shared_->roots.push_back(&cpu_->cr3);
   CUBE_ASSIGN(const kvm_sregs* sregs, vcpu->sregs());
-  idt_limit_ = shown_idt_limit_ = sregs->idt.limit;
-  idt_base_ = shown_idt_base_ = sregs->idt.base;
+  cpu_->idt_limit = shown_idt_limit_ = sregs->idt.limit;
+  cpu_->idt_base = shown_idt_base_ = sregs->idt.base;
   CUBE_TRY(Load(vcpu));
   Leave();
   return OkStatus();
@@ -113,8 +113,8 @@ Status Ring0Engine::Load(KvmVcpu* vcpu) {
   }
   // LIDT is one of KVM's.
   if (sregs->idt.base != shown_idt_base_ || sregs->idt.limit != shown_idt_limit_) {
-    idt_base_ = shown_idt_base_ = sregs->idt.base;
-    idt_limit_ = shown_idt_limit_ = sregs->idt.limit;
+    cpu.idt_base = shown_idt_base_ = sregs->idt.base;
+    cpu.idt_limit = shown_idt_limit_ = sregs->idt.limit;
   }
   sregs_ = *sregs;
   return OkStatus();
@@ -148,8 +148,8 @@ Status Ring0Engine::Save(KvmVcpu* vcpu) {
   wanted.es.selector = cpu.es;
   wanted.fs.selector = cpu.fs;
   wanted.gs.selector = cpu.gs;
-  shown_idt_base_ = stub_.mapped() ? stub_.idt_base() : idt_base_;
-  shown_idt_limit_ = stub_.mapped() ? KvmStub::kIdtLimit : idt_limit_;
+  shown_idt_base_ = stub_.mapped() ? stub_.idt_base() : cpu.idt_base;
+  shown_idt_limit_ = stub_.mapped() ? KvmStub::kIdtLimit : cpu.idt_limit;
   wanted.idt.base = shown_idt_base_;
   wanted.idt.limit = shown_idt_limit_;
   if (memcmp(&wanted, &sregs_, sizeof wanted) != 0) {
@@ -288,7 +288,9 @@ Result<Ring0Engine::Outcome> Ring0Engine::Interpret(KvmVcpu* vcpu) {
     }
     cpu_->budget = kBudget;
     uint64_t started = __rdtsc();
-    Stop stop = ring0::Interpret(*cpu_);
+    Stop stop = shared_->observer == nullptr
+                    ? ring0::Interpret(*cpu_)
+                    : shared_->observer->Interpret(*cpu_, GuestSegments());
     counters_.interpreter_ticks += __rdtsc() - started;
     CUBE_ASSIGN(Outcome outcome, OnStop(vcpu, stop));
     // kNotMine: nothing for KVM, the interpreter goes on.
@@ -341,6 +343,18 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnStop(KvmVcpu* vcpu, Stop stop) {
                 static_cast<unsigned long long>(cpu_->rip));
 }
 
+kvm_sregs Ring0Engine::GuestSegments() const {
+  kvm_sregs sregs = sregs_;
+  sregs.cr3 = cpu_->cr3;
+  sregs.cr4 = cpu_->cr4;
+  sregs.idt.base = cpu_->idt_base;
+  sregs.idt.limit = cpu_->idt_limit;
+  sregs.cs.selector = cpu_->cs;
+  sregs.cs.dpl = cpu_->cs & 3;
+  sregs.ss.selector = cpu_->ss;
+  return sregs;
+}
+
 // The exception or interrupt is delivered with the registers of the interpreter.
 bool Ring0Engine::Deliver(const Exception& exception) {
   Cpu& cpu = *cpu_;
@@ -348,14 +362,7 @@ bool Ring0Engine::Deliver(const Exception& exception) {
   regs.rip = cpu.rip;
   regs.rsp = cpu.r[kRsp];
   regs.rflags = cpu.rflags();
-  kvm_sregs sregs = sregs_;
-  sregs.cr3 = cpu.cr3;
-  sregs.cr4 = cpu.cr4;
-  sregs.idt.base = idt_base_;
-  sregs.idt.limit = idt_limit_;
-  sregs.cs.selector = cpu.cs;
-  sregs.cs.dpl = cpu.cs & 3;
-  sregs.ss.selector = cpu.ss;
+  kvm_sregs sregs = GuestSegments();
   if (!DeliverException(shared_->memory, exception, &regs, &sregs)) return false;
   cpu.rip = regs.rip;
   cpu.r[kRsp] = regs.rsp;

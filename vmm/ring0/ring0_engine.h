@@ -74,6 +74,8 @@ class Ring0Engine {
   Status Load(KvmVcpu* vcpu);
   Status Save(KvmVcpu* vcpu);
   bool Interpretable() const;
+  // Segments and tables as the guest has them.
+  kvm_sregs GuestSegments() const;
 
   Result<Outcome> Interpret(KvmVcpu* vcpu);
   Result<Outcome> OnStop(KvmVcpu* vcpu, Stop stop);
@@ -116,10 +118,8 @@ class Ring0Engine {
   Mode mode_ = Mode::kInterpret;
   bool locked_ = false;
 
-  // KVM's segment state and descriptor tables as last seen, and the IDT as the guest set it.
+  // KVM's segment state and descriptor tables as last seen.
   kvm_sregs sregs_ = {};
-  uint16_t idt_limit_ = 0;
-  uint64_t idt_base_ = 0;
   uint16_t shown_idt_limit_ = 0;  // to KVM
   uint64_t shown_idt_base_ = 0;
   uint64_t kvm_kernel_gs_base_ = 0;

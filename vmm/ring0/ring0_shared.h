@@ -13,6 +13,7 @@
 #include "vmm/irq_line.h"
 #include "vmm/kvm/kvm_vm.h"
 #include "vmm/ring0/code_cache.h"
+#include "vmm/ring0/interpreter_observer.h"
 #include "vmm/ring0/kvm_stub.h"
 #include "vmm/ring0/page_flags.h"
 #include "vmm/ring0/table_tracker.h"
@@ -56,6 +57,8 @@ class Ring0Shared : public InterruptController {
   std::vector<const uint64_t*> roots;
   // What each engine looks at to know of an interrupt.
   std::array<std::atomic<bool>, kMaxCpus> interrupts = {};
+  // Null but in tests; set before the vCPUs start.
+  InterpreterObserver* observer = nullptr;
 
  private:
   Ring0Shared(const KvmVm& vm, const GuestMemory& memory, const Bus* ports, const Bus* mmio,

@@ -299,7 +299,7 @@ void SoftMmu::Refresh(Cpu& cpu) {
 }
 
 void SoftMmu::ForgetJumps(Cpu& cpu) {
-  for (JumpEntry& entry : cpu.jumps) entry.rip = kNoJump;
+  for (size_t i = 0; i < kJumpEntries; ++i) cpu.jumps[i].rip = NoJump(i);
 }
 
 void SoftMmu::FlushAll(Cpu& cpu) {
@@ -339,8 +339,8 @@ void SoftMmu::FlushPage(Cpu& cpu, uint64_t address) {
   }
   // Of the lower half no jump is remembered.
   if (address >> 63 == 0) return;
-  for (JumpEntry& jump : cpu.jumps) {
-    if (jump.rip >> bits == address >> bits) jump.rip = kNoJump;
+  for (size_t i = 0; i < kJumpEntries; ++i) {
+    if (cpu.jumps[i].rip >> bits == address >> bits) cpu.jumps[i].rip = NoJump(i);
   }
 }
 
