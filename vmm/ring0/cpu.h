@@ -109,6 +109,8 @@ struct Cpu {
   uint64_t tsc_offset = 0;
   uint64_t tsc_aux = 0;
   PendingException exception = {};
+  // Between an NMI and the IRET that ends it, which KVM must see.
+  bool in_nmi = false;
   // What a stop for kUserReturn leads to, if it is to 64-bit user mode with the selectors of SYSRET
   // and flags that ask for nothing special.
   std::optional<UserReturn> user_return;

@@ -186,7 +186,7 @@ const Op* InterruptReturn(Cpu& cpu, const Op* op) {
   bool simple = cs == cpu.cs && (ss == 0 || ss == cpu.ds || ss == cpu.ss) &&
                 (frame[2] & (kFlagTrap | kFlagVirtual8086)) == 0 &&
                 (cpu.system_flags & kFlagNestedTask) == 0 && IsCanonical(frame[0]);
-  if (!simple) return StopAt(cpu, op, Stop::kHandOff);
+  if (!simple || std::exchange(cpu.in_nmi, false)) return StopAt(cpu, op, Stop::kHandOff);
   uint64_t old = cpu.rflags();
   cpu.set_rflags((old & ~kLoadedFlags) | (frame[2] & kLoadedFlags));
   cpu.r[kRsp] = frame[3];

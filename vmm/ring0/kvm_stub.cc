@@ -84,6 +84,13 @@ void KvmStub::MakeGates(uint16_t code) {
   }
 }
 
+void KvmStub::SetNmiStack(uint8_t entry) {
+  constexpr uint64_t kStack = 7ull << 32;
+  uint64_t& gate = Table(kIdt)[2 * kVectorNmi];
+  uint64_t wanted = (gate & ~kStack) | uint64_t{entry} << 32;
+  if (gate != wanted) gate = wanted;
+}
+
 uint64_t* KvmStub::Table(size_t page) const {
   return reinterpret_cast<uint64_t*>(memory_.data() + page * kPageSize);
 }
@@ -118,6 +125,14 @@ uint64_t KvmStub::replay_entry() const { return base_ + kOwnPages + kReplay * kP
 
 uint64_t KvmStub::replay_frame() const { return replay_entry() + kFrame; }
 
+bool KvmStub::InReplay(uint64_t rip) const {
+  return rip - replay_entry() < kReplayPages * kPageSize;
+}
+
+void KvmStub::UndoReplay(std::vector<uint64_t>* queue) const {
+  queue->insert(queue->end(), last_replay_.begin(), last_replay_.end());
+}
+
 void KvmStub::PrepareReplay(std::vector<uint64_t>* queue, const ReplayEnd& end) {
   std::sort(queue->begin(), queue->end());
   queue->erase(std::unique(queue->begin(), queue->end()), queue->end());
@@ -142,6 +157,7 @@ void KvmStub::PrepareReplay(std::vector<uint64_t>* queue, const ReplayEnd& end) 
     code += sizeof kStore;
     ++done;
   }
+  last_replay_.assign(queue->begin(), queue->begin() + static_cast<ptrdiff_t>(done));
   queue->erase(queue->begin(), queue->begin() + static_cast<ptrdiff_t>(done));
   replayed_ += done;
   const auto* then = std::get_if<uint64_t>(&end);

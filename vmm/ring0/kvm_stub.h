@@ -52,6 +52,10 @@ class KvmStub {
   void Unmap();
   bool mapped() const { return root_entry_ != nullptr; }
 
+  // The entry of the interrupt stack table that NMIs take, as the guest's gate names it: they may come
+  // where the stack is not ring 0's.
+  void SetNmiStack(uint8_t entry);
+
   // Code that leaves with kPollPort unless an interrupt comes first.
   uint64_t poll_entry() const;
 
@@ -70,6 +74,9 @@ class KvmStub {
   // store each as it is: a locked OR of nothing, which its shadow follows.
   void PrepareReplay(std::vector<uint64_t>* queue, const ReplayEnd& end);
   uint64_t replay_entry() const;
+  // Whether `rip` is in that code; and gives back to `queue` what it was to store.
+  bool InReplay(uint64_t rip) const;
+  void UndoReplay(std::vector<uint64_t>* queue) const;
   // What RSP must be there if the replay ends with an IRET.
   uint64_t replay_frame() const;
   uint64_t replayed() const { return replayed_; }
@@ -86,6 +93,7 @@ class KvmStub {
   uint64_t* root_entry_ = nullptr;  // null if not mapped
   uint64_t covered_ = 0;            // what it held
   uint64_t replayed_ = 0;
+  std::vector<uint64_t> last_replay_;
 };
 
 }  // namespace cube::vmm::ring0

@@ -180,11 +180,23 @@ Status Ring0Engine::SetDebug(KvmVcpu* vcpu, bool step) {
   return OkStatus();
 }
 
+// Of the guest's gate for NMIs: the entry of the interrupt stack table, or 0.
+uint8_t Ring0Engine::NmiStack() {
+  constexpr uint64_t kGate = kVectorNmi * 16;
+  uint64_t gate = 0;
+  if (cpu_->idt_limit < kGate + 15 ||
+      !ring0::Load<uint64_t>(*cpu_, cpu_->idt_base + kGate, &gate)) {
+    return 0;
+  }
+  return gate >> 32 & 7;
+}
+
 // Leaves the vCPU so that KVM_RUN does what `mode` says. `code` is the selector of ring 0.
 Status Ring0Engine::Enter(KvmVcpu* vcpu, Mode mode, uint16_t code) {
   if ((cpu_->efer & kEferLongModeActive) != 0 && !stub_.Map(shared_->memory, cpu_->cr3, code)) {
     return Errorf("CR3 %#llx is not memory", static_cast<unsigned long long>(cpu_->cr3));
   }
+  stub_.SetNmiStack(NmiStack());
   CUBE_TRY(Save(vcpu));
   CUBE_TRY(SetDebug(vcpu, mode == Mode::kStep));
   if (mode != Mode::kStep && cpu_->kernel_gs_base != kvm_kernel_gs_base_) {
@@ -211,10 +223,10 @@ Status Ring0Engine::Enter(KvmVcpu* vcpu, Mode mode, uint16_t code) {
 // done before another enters user mode, so the lock is kept until it has come back.
 Status Ring0Engine::EnterUser(KvmVcpu* vcpu) {
   // KVM takes an NMI to last until an IRET that it sees.
-  std::optional<UserReturn> to = in_nmi_ ? std::nullopt : cpu_->user_return;
+  std::optional<UserReturn> to = cpu_->in_nmi ? std::nullopt : cpu_->user_return;
   if (shared_->tables.replay_queue().empty()) {
     ++counters_.user_entries;
-    in_nmi_ = false;
+    cpu_->in_nmi = false;
     uint16_t code = cpu_->cs;
     if (to) {
       cpu_->rip = to->rip;
@@ -236,7 +248,7 @@ Status Ring0Engine::EnterUser(KvmVcpu* vcpu) {
   bool goes_on = !several_vcpus_ && shared_->tables.replay_queue().empty();
   if (goes_on) {
     ++counters_.user_entries;
-    in_nmi_ = false;
+    cpu_->in_nmi = false;
   }
   CUBE_TRY(Enter(vcpu, goes_on ? Mode::kUser : Mode::kReplay, cpu_->cs));
   CUBE_ASSIGN(kvm_regs * regs, vcpu->mutable_regs());
@@ -249,8 +261,10 @@ Status Ring0Engine::EnterUser(KvmVcpu* vcpu) {
 
 // KVM injects what is pending, which then comes through the stub, or leaves at once.
 Status Ring0Engine::EnterPoll(KvmVcpu* vcpu) {
-  announced_->store(false, std::memory_order_relaxed);
-  if (__rdtsc() + cpu_->tsc_offset >= deadline_) deadline_ = ~0ull;
+  if ((cpu_->system_flags & kFlagInterrupt) != 0) {
+    announced_->store(false, std::memory_order_relaxed);
+    if (__rdtsc() + cpu_->tsc_offset >= deadline_) deadline_ = ~0ull;
+  }
   polled_at_ = cpu_->rip;
   CUBE_TRY(Enter(vcpu, Mode::kPoll, cpu_->cs));
   CUBE_ASSIGN(kvm_regs * regs, vcpu->mutable_regs());
@@ -259,10 +273,11 @@ Status Ring0Engine::EnterPoll(KvmVcpu* vcpu) {
 }
 
 bool Ring0Engine::InterruptMayWait() const {
-  if ((cpu_->system_flags & kFlagInterrupt) == 0) return false;
-  if (announced_->load(std::memory_order_acquire)) return true;
+  bool wanted = (cpu_->system_flags & kFlagInterrupt) != 0;
+  if (wanted && announced_->load(std::memory_order_acquire)) return true;
   uint64_t now = __rdtsc();
-  return now + cpu_->tsc_offset >= deadline_ || now - last_run_ > poll_interval_;
+  // An NMI is not announced, and does not ask for the flag.
+  return (wanted && now + cpu_->tsc_offset >= deadline_) || now - last_run_ > poll_interval_;
 }
 
 Result<Ring0Engine::Outcome> Ring0Engine::BeforeRun(KvmVcpu* vcpu) {

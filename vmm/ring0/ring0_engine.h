@@ -91,6 +91,7 @@ class Ring0Engine {
   bool Deliver(const Exception& exception);
   Status OnMsrWritten(KvmVcpu* vcpu, std::optional<uint32_t> index);
   bool InterruptMayWait() const;
+  uint8_t NmiStack();
 
   // Exits.
   Result<Outcome> OnExit(KvmVcpu* vcpu);
@@ -125,7 +126,6 @@ class Ring0Engine {
   uint64_t kvm_kernel_gs_base_ = 0;
   bool stepping_ = false;  // as KVM was last told
   bool several_vcpus_ = false;
-  bool in_nmi_ = false;
   // The last interrupt was one that was asked for: others may have waited behind it.
   bool more_may_wait_ = false;
   uint64_t polled_at_ = 0;               // RIP, while KVM is asked

@@ -74,7 +74,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnExit(KvmVcpu* vcpu) {
         if (!locked_) AcquireLock();
         stub_.Unmap();
         mmu_.Refresh(*cpu_);
-        if (asked) more_may_wait_ = false;
+        if (asked && (cpu_->system_flags & kFlagInterrupt) != 0) more_may_wait_ = false;
         mode_ = Mode::kInterpret;
         return Outcome::kRun;
       }
@@ -104,9 +104,10 @@ Status Ring0Engine::OnMsrWritten(KvmVcpu* vcpu, std::optional<uint32_t> index) {
 
 Result<Ring0Engine::Outcome> Ring0Engine::OnVector(KvmVcpu* vcpu, uint8_t vector) {
   Mode mode = mode_;
+  Cpu& cpu = *cpu_;
+  const uint64_t rip = cpu.rip, rsp = cpu.r[kRsp], flags = cpu.rflags();
   CUBE_TRY(TakeOver(vcpu));
   ++counters_.takeovers;
-  Cpu& cpu = *cpu_;
   bool has_error_code = vector < 32 && (kVectorsWithErrorCode >> vector & 1) != 0;
   std::array<uint64_t, 6> frame;
   for (size_t i = has_error_code ? 0 : 1; i < frame.size(); ++i) {
@@ -123,7 +124,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnVector(KvmVcpu* vcpu, uint8_t vector
     return Outcome::kRun;
   }
   ++(vector < 32 ? counters_.faults : counters_.interrupts);
-  if (vector == kVectorNmi) in_nmi_ = true;
+  if (vector == kVectorNmi) cpu_->in_nmi = true;
   // Undone, and then delivered to the guest's own handler.
   cpu.rip = mode == Mode::kPoll ? polled_at_ : frame[1];
   more_may_wait_ = mode == Mode::kPoll;
@@ -131,6 +132,13 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnVector(KvmVcpu* vcpu, uint8_t vector
   cpu.set_rflags(mode == Mode::kStep ? frame[3] & ~kFlagTrap : frame[3]);
   cpu.r[kRsp] = frame[4];
   cpu.ss = static_cast<uint16_t>(frame[5]);
+  if ((frame[2] & 3) == 0 && stub_.InReplay(frame[1])) {
+    // An NMI: the guest sees the return that the replay was for, and both are begun again.
+    stub_.UndoReplay(&shared_->tables.replay_queue());
+    cpu.rip = rip;
+    cpu.r[kRsp] = rsp;
+    cpu.set_rflags(flags);
+  }
   Exception event = {vector, std::nullopt, std::nullopt};
   // KVM's emulator does not know INT n, and raises #UD for it.
   if (vector == kVectorInvalidOpcode && (cpu.cs & 3) == 3) {
