@@ -15,6 +15,7 @@
 #include "guestkernel/agent/machine.h"
 #include "guestkernel/agent/mailbox.h"
 #include "guestkernel/agent/mounts.h"
+#include "guestkernel/agent/shares.h"
 
 namespace cube::agent {
 namespace {
@@ -48,6 +49,7 @@ Status Main() {
   device.doorbell.Send(abi::Command::kBooted, 0);
 
   MountRest();
+  MountShares();
   Warn(SetHostName("cube"));
   Warn(BringUpLoopback());
   RaiseFileLimit();

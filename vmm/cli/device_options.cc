@@ -1,8 +1,10 @@
 #include "vmm/cli/device_options.h"
 
 #include "devices/balloon/balloon.h"
+#include "devices/fs/fs.h"
 #include "devices/rng/rng.h"
 #include "vmm/cli/disk_option.h"
+#include "vmm/cli/share_option.h"
 #include "vmm/memory_map.h"
 
 namespace cube::vmm {
@@ -18,7 +20,23 @@ Result<std::unique_ptr<::cube::devices::virtio::Device>> MakeBalloon(const Devic
       static_cast<uint32_t>(options.balloon_mib * kMiB / kPageSize)));
 }
 
+Status AddShares(const DeviceOptions& options, EventLoop* loop, std::vector<NamedDevice>* made) {
+  CUBE_ASSIGN(auto shares, ParseShares(options.shares));
+  CUBE_TRY(RaiseDescriptorLimit(shares));
+  for (const ::cube::devices::fs::ShareConfig& share : shares) {
+    auto device = ::cube::devices::fs::FsDevice::Create(share, loop);
+    if (!device.ok()) return Error(device.error()).Wrap("--share");
+    made->push_back({"fs-" + share.tag, std::move(*device)});
+  }
+  return OkStatus();
+}
+
 }  // namespace
+
+Result<std::string> DeviceWords(const DeviceOptions& options) {
+  CUBE_ASSIGN(auto shares, ParseShares(options.shares));
+  return ShareWords(shares);
+}
 
 Result<std::vector<NamedDevice>> MakeDevices(const DeviceOptions& options, EventLoop* loop) {
   std::vector<NamedDevice> made;
@@ -34,6 +52,7 @@ Result<std::vector<NamedDevice>> MakeDevices(const DeviceOptions& options, Event
   CUBE_ASSIGN(std::unique_ptr<::cube::devices::virtio::Device> balloon, MakeBalloon(options));
   made.push_back({"balloon", std::move(balloon)});
   made.push_back({"rng", ::cube::devices::Rng::Create()});
+  CUBE_TRY(AddShares(options, loop, &made));
   return made;
 }
 

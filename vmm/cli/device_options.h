@@ -15,7 +15,11 @@ namespace cube::vmm {
 struct DeviceOptions {
   std::vector<std::string> disks;  // vda, vdb, ... (disk_option.h)
   uint64_t balloon_mib = 0;  // the guest is asked to give back
+  std::vector<std::string> shares;  // share_option.h
 };
+
+// The words that devices add to the kernel's command line.
+Result<std::string> DeviceWords(const DeviceOptions& options);
 
 // Makes the devices, in the order in which the guest finds them. They work on `loop`. Errors name
 // the option at fault.

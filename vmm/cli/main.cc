@@ -83,6 +83,9 @@ int main(int argc, char** argv) {
                         "FILE[:ro][:layer=FILE]...[:overlay=FILE][:id=NAME][:bps=N][:iops=N]: "
                         "a disk; again for more, vda, vdb, ...")
         ->allow_extra_args(false);
+    run_app->add_option("--share", run.devices.shares,
+                        "HOSTDIR:TAG[:ro]: a directory for the guest, at /mnt/TAG there; repeatable")
+        ->allow_extra_args(false);
     run_app->add_option("--ring0", run.ring0, "who runs ring 0 where KVM only emulates it")
         ->check(CLI::IsMember({"auto", "kvm", "engine"}))
         ->capture_default_str();

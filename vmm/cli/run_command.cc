@@ -155,7 +155,9 @@ Status Run::Prepare() {
   config.kernel = options_.kernel;
   config.initrd = options_.initrd;
   config.system_map = options_.system_map;
-  config.append = options_.append;
+  CUBE_ASSIGN(config.append, DeviceWords(options_.devices));
+  if (!config.append.empty() && !options_.append.empty()) config.append += ' ';
+  config.append += options_.append;
   config.memory = options_.memory_mib * kMiB;
   config.cpus = options_.cpus;
   config.ring0 = ring0_;
@@ -183,6 +185,8 @@ Status Run::WatchSignals() {
   // vCPU threads inherit the mask: only the event loop sees these.
   if (pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0) return ErrnoError("pthread_sigmask");
   signal(SIGPIPE, SIG_IGN);
+  // A write beyond a limit of file sizes, which a guest can cause on a share, is an error like others.
+  signal(SIGXFSZ, SIG_IGN);
   signals_.Reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_.valid()) return ErrnoError("signalfd");
   CUBE_TRY(loop_->Add(signals_.get(), EPOLLIN, [this](uint32_t) {

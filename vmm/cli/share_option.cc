@@ -1,0 +1,118 @@
+#include "vmm/cli/share_option.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <set>
+#include <string_view>
+
+namespace cube::vmm {
+namespace {
+
+using devices::fs::ShareConfig;
+
+// Those of a VM without shares, and room for its other devices.
+constexpr size_t kOwnDescriptors = 512;
+
+// Takes what is before the next `separator`, or all there is.
+std::string_view TakeUntil(std::string_view* text, char separator) {
+  size_t end = std::min(text->find(separator), text->size());
+  std::string_view part = text->substr(0, end);
+  text->remove_prefix(std::min(end + 1, text->size()));
+  return part;
+}
+
+// A user or group; the greatest number means none in system calls.
+std::optional<uint32_t> ParseId(std::string_view text) {
+  uint32_t id = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+  if (error != std::errc() || end != text.data() + text.size() || id == UINT32_MAX) {
+    return std::nullopt;
+  }
+  return id;
+}
+
+bool SetOption(std::string_view option, ShareConfig* share) {
+  if (option == "ro") {
+    share->read_only = true;
+    return true;
+  }
+  std::string_view name = TakeUntil(&option, '=');
+  std::optional<uint32_t> id = ParseId(option);
+  if (!id) return false;
+  if (name == "uid") {
+    share->host_uid = id;
+  } else if (name == "gid") {
+    share->host_gid = id;
+  } else if (name == "guest-uid") {
+    share->guest_uid = *id;
+  } else if (name == "guest-gid") {
+    share->guest_gid = *id;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Result<ShareConfig> ParseShare(const std::string& value) {
+  const Error wrong =
+      Errorf("--share %s: HOSTDIR:TAG[:ro][,uid=N,gid=N,guest-uid=N,guest-gid=N] is expected",
+             value.c_str());
+  ShareConfig share;
+  std::string_view rest = value;
+  share.directory = TakeUntil(&rest, ':');
+  share.tag = TakeUntil(&rest, ':');
+  if (share.directory.empty() || share.tag.empty()) return wrong;
+  while (!rest.empty()) {
+    if (!SetOption(TakeUntil(&rest, ','), &share)) return wrong;
+  }
+  Status tag = devices::fs::FsDevice::CheckTag(share.tag);
+  if (!tag.ok()) return Error(tag.error()).Wrap("--share " + value);
+  return share;
+}
+
+Result<std::vector<ShareConfig>> ParseShares(const std::vector<std::string>& values) {
+  std::vector<ShareConfig> shares;
+  std::set<std::string> tags;
+  for (const std::string& value : values) {
+    CUBE_ASSIGN(ShareConfig share, ParseShare(value));
+    if (!tags.insert(share.tag).second) {
+      return Errorf("--share %s: there is another share with tag %s", value.c_str(),
+                    share.tag.c_str());
+    }
+    shares.push_back(std::move(share));
+  }
+  return shares;
+}
+
+std::string ShareWords(const std::vector<ShareConfig>& shares) {
+  std::string words;
+  for (const ShareConfig& share : shares) {
+    if (!words.empty()) words += ' ';
+    words += "cube.share=" + share.tag + (share.read_only ? ":ro" : "");
+  }
+  return words;
+}
+
+Status RaiseDescriptorLimit(const std::vector<ShareConfig>& shares) {
+  if (shares.empty()) return OkStatus();
+  rlim_t needed = kOwnDescriptors;
+  for (const ShareConfig& share : shares) needed += share.limits.descriptors();
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return ErrnoError("getrlimit");
+  if (limit.rlim_cur >= needed) return OkStatus();
+  if (limit.rlim_max < needed) {
+    return Errorf("%zu shares may need %llu descriptors, the limit of open files is %llu",
+                  shares.size(), static_cast<unsigned long long>(needed),
+                  static_cast<unsigned long long>(limit.rlim_max));
+  }
+  limit.rlim_cur = needed;
+  if (setrlimit(RLIMIT_NOFILE, &limit) < 0) return ErrnoError("setrlimit");
+  return OkStatus();
+}
+
+}  // namespace cube::vmm
