@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <utility>
+#include <vector>
 
 #include "base/unique_fd.h"
 #include "guestkernel/agent/agent.h"
@@ -15,6 +17,7 @@
 #include "guestkernel/agent/machine.h"
 #include "guestkernel/agent/mailbox.h"
 #include "guestkernel/agent/mounts.h"
+#include "guestkernel/agent/network.h"
 #include "guestkernel/agent/shares.h"
 
 namespace cube::agent {
@@ -40,6 +43,20 @@ void Warn(const Status& status) {
   if (!status.ok()) Log(status.error().message());
 }
 
+// The VMM's word on the kernel's command line, which the kernel does not know and hands on.
+void SetUpNetwork() {
+  const char* text = getenv("cube_net");
+  if (text == nullptr) return;
+  Result<std::vector<InterfaceSettings>> interfaces = ParseNetwork(text);
+  if (!interfaces.ok()) {
+    Log(interfaces.error().message());
+    return;
+  }
+  for (const InterfaceSettings& settings : *interfaces) {
+    Warn(SetUpInterface(settings, "/etc/resolv.conf"));
+  }
+}
+
 Status Main() {
   umask(022);
   Status dev = MountDev();
@@ -52,6 +69,7 @@ Status Main() {
   MountShares();
   Warn(SetHostName("cube"));
   Warn(BringUpLoopback());
+  SetUpNetwork();
   RaiseFileLimit();
   CUBE_ASSIGN(Console console, Console::Open(kConsolePath));
   CUBE_ASSIGN(Agent agent, Agent::Create(&device.mailbox, &device.doorbell, &console));

@@ -4,6 +4,7 @@
 #include "devices/fs/fs.h"
 #include "devices/rng/rng.h"
 #include "vmm/cli/disk_option.h"
+#include "vmm/cli/net_option.h"
 #include "vmm/cli/share_option.h"
 #include "vmm/memory_map.h"
 
@@ -18,6 +19,15 @@ Result<std::unique_ptr<::cube::devices::virtio::Device>> MakeBalloon(const Devic
   }
   return std::unique_ptr<::cube::devices::virtio::Device>(::cube::devices::Balloon::Create(
       static_cast<uint32_t>(options.balloon_mib * kMiB / kPageSize)));
+}
+
+Result<std::vector<NetOption>> ParseNets(const DeviceOptions& options) {
+  std::vector<NetOption> nets;
+  for (const std::string& text : options.net) {
+    CUBE_ASSIGN(NetOption option, NetOption::Parse(text));
+    nets.push_back(std::move(option));
+  }
+  return nets;
 }
 
 Status AddShares(const DeviceOptions& options, EventLoop* loop, std::vector<NamedDevice>* made) {
@@ -35,7 +45,11 @@ Status AddShares(const DeviceOptions& options, EventLoop* loop, std::vector<Name
 
 Result<std::string> DeviceWords(const DeviceOptions& options) {
   CUBE_ASSIGN(auto shares, ParseShares(options.shares));
-  return ShareWords(shares);
+  CUBE_ASSIGN(std::vector<NetOption> nets, ParseNets(options));
+  std::string words = ShareWords(shares);
+  std::string net = NetKernelArgument(nets);
+  if (!words.empty() && !net.empty()) words += ' ';
+  return words + net;
 }
 
 Result<std::vector<NamedDevice>> MakeDevices(const DeviceOptions& options, EventLoop* loop) {
@@ -53,6 +67,11 @@ Result<std::vector<NamedDevice>> MakeDevices(const DeviceOptions& options, Event
   made.push_back({"balloon", std::move(balloon)});
   made.push_back({"rng", ::cube::devices::Rng::Create()});
   CUBE_TRY(AddShares(options, loop, &made));
+  CUBE_ASSIGN(std::vector<NetOption> nets, ParseNets(options));
+  for (size_t i = 0; i < nets.size(); ++i) {
+    CUBE_ASSIGN(std::unique_ptr<::cube::devices::Net> net, MakeNet(nets[i], loop));
+    made.push_back({Format("eth%zu", i), std::move(net)});
+  }
   return made;
 }
 

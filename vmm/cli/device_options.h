@@ -13,8 +13,9 @@ namespace cube::vmm {
 
 // The virtio devices of `cube-vmm run`, as given.
 struct DeviceOptions {
-  std::vector<std::string> disks;  // vda, vdb, ... (disk_option.h)
-  uint64_t balloon_mib = 0;  // the guest is asked to give back
+  std::vector<std::string> disks;   // vda, vdb, ... (disk_option.h)
+  std::vector<std::string> net;     // eth0, eth1, ... (net_option.h)
+  uint64_t balloon_mib = 0;         // the guest is asked to give back
   std::vector<std::string> shares;  // share_option.h
 };
 

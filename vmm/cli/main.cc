@@ -77,6 +77,10 @@ int main(int argc, char** argv) {
     run_app->add_option("-e,--env", run.environment, "NAME=VALUE for the command");
     run_app->add_option("-w,--workdir", run.directory, "the command's working directory")
         ->capture_default_str();
+    run_app->add_option("--net", run.devices.net,
+                        "tap=NAME or fd=N[,mac=..][,mtu=N][,ip=A.B.C.D/P][,gw=A.B.C.D]\n"
+                        "[,dns=A.B.C.D][,bps=N][,pps=N] (rx-, tx- for one direction): a NIC")
+        ->allow_extra_args(false);
     run_app->add_option("--balloon", run.devices.balloon_mib,
                         "MiB of its memory that the guest gives back until it needs them");
     run_app->add_option("--disk", run.devices.disks,

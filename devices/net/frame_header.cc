@@ -1,0 +1,65 @@
+#include "devices/net/frame_header.h"
+
+namespace cube::devices::net {
+namespace {
+
+// The features that let a kind of segments pass in one direction.
+struct Segments {
+  uint64_t tcp4;
+  uint64_t tcp6;
+  uint64_t ecn;
+  uint64_t udp;  // all of them
+};
+constexpr Segments kFromDriver = {kFeatureHostTso4, kFeatureHostTso6, kFeatureHostEcn,
+                                  kFeatureHostUso};
+constexpr Segments kToDriver = {kFeatureGuestTso4, kFeatureGuestTso6, kFeatureGuestEcn,
+                                kFeatureGuestUso4 | kFeatureGuestUso6};
+
+bool Allowed(const Segments& segments, uint64_t features, uint8_t type) {
+  bool ecn = (type & kGsoEcn) != 0;
+  if (ecn && (features & segments.ecn) == 0) return false;
+  switch (type & ~kGsoEcn) {
+    case kGsoNone:
+      return !ecn;
+    case kGsoTcp4:
+      return (features & segments.tcp4) != 0;
+    case kGsoTcp6:
+      return (features & segments.tcp6) != 0;
+    case kGsoUdpL4:
+      return !ecn && (features & segments.udp) == segments.udp;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+bool CheckTransmit(uint64_t features, uint64_t size, Header* header) {
+  if (size < kEthernetHeader || size > kMaxFrame) return false;
+  header->flags &= kFlagNeedsCsum;  // 5.1.6.2.2: others are ignored
+  header->num_buffers = 0;
+  bool checksum = header->flags != 0;
+  if (checksum) {
+    // The 16 bits of the checksum itself, too, lie in the frame.
+    uint64_t field = uint64_t{header->csum_start} + header->csum_offset;
+    if ((features & kFeatureCsum) == 0 || field + sizeof(uint16_t) > size) return false;
+  } else {
+    header->csum_start = header->csum_offset = 0;
+  }
+  if (!Allowed(kFromDriver, features, header->gso_type)) return false;
+  if (header->gso_type == kGsoNone) {
+    header->gso_size = header->hdr_len = 0;
+    return true;
+  }
+  return checksum && header->gso_size != 0 && header->hdr_len <= size;
+}
+
+bool CheckReceive(uint64_t features, Header* header) {
+  if ((features & kFeatureGuestCsum) == 0) {
+    if ((header->flags & kFlagNeedsCsum) != 0) return false;
+    header->flags = 0;
+  }
+  return Allowed(kToDriver, features, header->gso_type);
+}
+
+}  // namespace cube::devices::net
