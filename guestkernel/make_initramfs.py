@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the initramfs of the minimal guest: the agent, busybox, and what programs expect in /etc.
+"""Writes the initramfs of the minimal guest: the agent, busybox, and what programs expect in /etc;
+or, with --agent-only, of a guest whose root is a disk.
 
 The archive is a newc cpio (Linux, driver-api/early-userspace/buffer-format.rst), not compressed: a
 copy costs the booting kernel less than any unpacking. It is made without root and
@@ -119,14 +120,32 @@ def applet_paths(busybox):
     return {path.rsplit("/", 1)[-1]: path for path in paths}
 
 
-def build(agent, busybox, programs, trees):
-    archive = Archive()
-    for path, (permissions, owner) in FOLDERS.items():
+def add_folders(archive, paths):
+    for path in paths:
+        permissions, owner = FOLDERS[path]
         archive.add(path, stat.S_IFDIR | permissions, owner=owner)
-    for path, text in FILES.items():
-        archive.add(path, stat.S_IFREG | 0o644, text.encode())
+
+
+def add_console(archive):
     # The kernel opens it for init before anything could be mounted on /dev.
     archive.add("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
+
+
+def build_agent_only(agent):
+    """What it takes to start the agent and let it mount a root disk."""
+    archive = Archive()
+    add_folders(archive, ("dev", "proc"))
+    add_console(archive)
+    archive.add("init", stat.S_IFREG | 0o755, read_static_program(agent))
+    return archive
+
+
+def build(agent, busybox, programs, trees):
+    archive = Archive()
+    add_folders(archive, FOLDERS)
+    for path, text in FILES.items():
+        archive.add(path, stat.S_IFREG | 0o644, text.encode())
+    add_console(archive)
     archive.add("sbin/cube-agent", stat.S_IFREG | 0o755, read_static_program(agent))
     archive.add("init", stat.S_IFLNK | 0o777, b"sbin/cube-agent")
     archive.add("bin/busybox", stat.S_IFREG | 0o755, read_static_program(busybox))
@@ -160,10 +179,17 @@ def main():
     parser.add_argument("--tree", action="append", default=[], metavar="FOLDER",
                         help="a folder whose content is added to the root; its programs may be "
                              "dynamic, if it has their libraries")
+    parser.add_argument("--agent-only", action="store_true",
+                        help="nothing but the agent, for a guest whose root is a disk")
     parser.add_argument("--output", required=True)
     options = parser.parse_args()
+    if options.agent_only and (options.add or options.tree):
+        parser.error("--agent-only goes with neither --add nor --tree")
     try:
-        archive = build(options.agent, options.busybox, options.add, options.tree)
+        if options.agent_only:
+            archive = build_agent_only(options.agent)
+        else:
+            archive = build(options.agent, options.busybox, options.add, options.tree)
     except FileNotFoundError as error:
         sys.exit(f"make_initramfs: {error.filename} is missing; busybox comes from apt-get install "
                  "busybox-static")

@@ -74,6 +74,24 @@ class InitramfsTest(unittest.TestCase):
         self.assertEqual({entry[2] for entry in self.entries.values()}, {0})
 
 
+class AgentOnlyTest(unittest.TestCase):
+    def test_it_holds_what_the_agent_needs_to_reach_a_disk(self):
+        with open(os.path.join(HERE, "agent-initramfs"), "rb") as file:
+            entries = read_archive(file.read())
+        self.assertEqual(list(entries), ["dev", "dev/console", "init", "proc"])
+        self.assertEqual(entries["init"][0], stat.S_IFREG | 0o755)
+        self.assertEqual(entries["init"][4][:4], b"\x7fELF")
+        self.assertEqual(entries["dev/console"][3], (5, 1))
+
+    def test_refusals(self):
+        for option in ("--add=/bin/busybox=/bin/one", "--tree=/etc"):
+            result = subprocess.run(
+                [SCRIPT, "--agent", "/bin/busybox", "--agent-only", option, "--output", "/dev/null"],
+                capture_output=True, text=True)
+            self.assertEqual(result.returncode, 2)
+            self.assertIn("--agent-only goes with neither", result.stderr)
+
+
 class AddedProgramTest(unittest.TestCase):
     def run_with(self, *additions):
         with tempfile.TemporaryDirectory() as folder:

@@ -18,6 +18,7 @@
 #include "guestkernel/agent/mailbox.h"
 #include "guestkernel/agent/mounts.h"
 #include "guestkernel/agent/network.h"
+#include "guestkernel/agent/root_disk.h"
 #include "guestkernel/agent/shares.h"
 
 namespace cube::agent {
@@ -65,6 +66,7 @@ Status Main() {
   CUBE_ASSIGN(ControlDevice device, OpenControlDevice());
   device.doorbell.Send(abi::Command::kBooted, 0);
 
+  CUBE_TRY(EnterRoot());
   MountRest();
   MountShares();
   Warn(SetHostName("cube"));

@@ -18,12 +18,14 @@ struct Mount {
   const char* options;
 };
 
+constexpr Mount kProc = {"proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr};
 constexpr Mount kDev = {"devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=0755"};
+
+constexpr Mount kTmp = {"tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777"};
 
 // /tmp is not among them: with a root in memory a second file system in memory would gain nothing,
 // and on a root disk programs put more into it than memory should hold.
 constexpr Mount kRest[] = {
-    {"proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr},
     {"sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr},
     {"cgroup2", "/sys/fs/cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr},
     {"devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "mode=0620,gid=5,ptmxmode=0666"},
@@ -57,6 +59,10 @@ Status Do(const Mount& m) {
 }  // namespace
 
 Status MountDev() { return Do(kDev); }
+
+Status MountProc() { return Do(kProc); }
+
+Status MountTmp() { return Do(kTmp); }
 
 void MountRest() {
   for (const Mount& m : kRest) {
