@@ -12,15 +12,8 @@ export LC_ALL=C
 readonly kSource=/usr/src/linux-source-6.1.tar.xz
 readonly kTree=linux-source-6.1  # the tarball's folder
 
-fail() {
-  echo "build-kernel: $*" >&2
-  exit 1
-}
-
-# need COMMAND PACKAGE
-need() {
-  command -v "$1" > /dev/null || fail "$1 is missing: apt-get install $2"
-}
+readonly program=build-kernel
+source "$(dirname "$(readlink -f "$0")")/../tools/lib/cache.sh"
 
 check_tools() {
   [[ -r $kSource ]] || fail "$kSource is missing: apt-get install linux-source-6.1"
@@ -51,21 +44,15 @@ cache_key() {
   } | sha256sum | cut -d ' ' -f 1
 }
 
-# Says every ten seconds how far the build is, until it is killed.
-show_progress() {
-  local started=$SECONDS
-  # The sleep outlives the loop by up to ten seconds; it may hold neither stderr nor the lock.
-  while sleep 10 > /dev/null 2>&1 9>&-; do
-    echo "build-kernel: $((SECONDS - started)) s, $(find "$1" -name '*.o' | wc -l) objects" >&2
-  done
+objects() {
+  echo "$(find "$1" -name '*.o' | wc -l) objects"
 }
 
 # build OUT: makes the three files in the folder OUT.
 build() {
   local work=$1/work
   mkdir "$work"
-  show_progress "$work" &
-  progress=$!
+  start_progress objects "$work"
 
   tar -C "$work" -xf "$kSource" --exclude="$kTree/tools/testing" --exclude='*.rst' --exclude='*.dts'
   cp "$config" "$work/cube.config"
@@ -88,17 +75,6 @@ build() {
   cp "$work/$kTree/arch/x86/boot/bzImage" "$work/$kTree/System.map" "$1"
   cp "$work/$kTree/.config" "$1/config"
   chmod 0644 "$1"/{vmlinux,bzImage,System.map,config}
-  rm -rf "$work"
-  clean_up
-}
-
-# Also after a failure nothing may go on writing to stderr, which the caller may wait to be closed.
-clean_up() {
-  if [[ -n $progress ]]; then
-    kill "$progress" 2> /dev/null || true
-    wait "$progress" 2> /dev/null || true
-    progress=
-  fi
 }
 
 # check_config WANTED GOT: a symbol that does not exist, or whose dependencies are not met, is
@@ -127,29 +103,7 @@ fi
 config=$(readlink -f "$1")
 check_tools
 
-cache=${CUBE_HOME:-/var/lib/cube}/cache/kernel
-mkdir -p "$cache" 2> /dev/null \
-  || fail "cannot make $cache; set CUBE_HOME to a folder you may write to"
-key=$(cache_key)
-entry=$cache/$key
-
-# An entry appears by one rename, so whoever sees the folder sees all of it; the lock only saves a
-# second builder the work.
-if [[ ! -d $entry ]]; then
-  exec 9> "$cache/lock" || fail "cannot write $cache/lock"
-  flock -n 9 || { echo "build-kernel: waiting for another build" >&2; flock 9; }
-  if [[ ! -d $entry ]]; then
-    rm -rf "$cache"/building.*  # of builders that died; they held the lock
-    temp=$(mktemp -d "$cache/building.XXXXXX")
-    progress=
-    trap 'clean_up; rm -rf "$temp"' EXIT
-    build "$temp"
-    chmod 0755 "$temp"
-    mv -T "$temp" "$entry"
-  fi
-  exec 9>&-
-fi
-
+cached kernel "$(cache_key)" build
 cp --sparse=always "$entry/vmlinux" "$2"
 cp "$entry/bzImage" "$3"
 cp "$entry/System.map" "$4"

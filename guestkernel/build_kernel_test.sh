@@ -25,7 +25,7 @@ expect_error "cannot read /nowhere/config" "$script" /nowhere/config a b c
 
 # A machine without flex: every other program the script calls, and no more.
 mkdir "$scratch/bin"
-for tool in bash readlink gcc ld make bison bc perl xz lz4 flock; do
+for tool in bash readlink dirname gcc ld make bison bc perl xz lz4 flock; do
   ln -s "$(command -v $tool)" "$scratch/bin/$tool"
 done
 expect_error "flex is missing: apt-get install flex" \
