@@ -2,10 +2,13 @@
 """Boot benchmark: cube-vmm beside QEMU TCG, the same kernel and initrd, interleaved in one run.
 
     bench/boot.py [--rounds N] [--memory MiB] [--cpus N] [--ring0 auto|kvm|engine]
+                  [--rootfs FILE [--command WORDS]]
 
 For cube-vmm: each phase of its report, the instructions KVM emulated, and, in a run of its own, the
 process's private memory with an idle guest, guest memory apart. For QEMU (machine microvm, -accel
 tcg): from its start to the moment the guest's agent runs, which without a mailbox resets the VM.
+With --rootfs, cube-vmm boots from that disk (no QEMU) and runs the command, by default a Python
+that prints.
 Prints the machine, then a table: median, least and most of each figure.
 """
 
@@ -13,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -32,10 +36,15 @@ def machine():
     return f"{model}, {os.cpu_count()} CPUs, {memory} MiB, Linux {platform.release()}"
 
 
+def rootfs(args):
+    return ["--rootfs", args.rootfs] if args.rootfs else []
+
+
 def cube_boot(args, figures):
     out = subprocess.run(
         [args.vmm, "run", "--json", f"--ring0={args.ring0}", "--kernel", args.kernel, "--initrd", args.initrd,
-         "--memory", str(args.memory), "--cpus", str(args.cpus), "--", "/bin/true"],
+         "--memory", str(args.memory), "--cpus", str(args.cpus), *rootfs(args), "--",
+         *shlex.split(args.command)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False).stdout
     report = json.loads(out.splitlines()[-1])
     if report["status"] != 0:
@@ -71,7 +80,7 @@ def private_memory(args):
     """KiB of private resident memory of an idle cube-vmm, without the guest's own."""
     vmm = subprocess.Popen(
         [args.vmm, "run", f"--ring0={args.ring0}", "--kernel", args.kernel, "--initrd",
-         args.initrd, "--memory", str(args.memory), "--", "/bin/sh", "-c", "echo up; sleep 1000"],
+         args.initrd, "--memory", str(args.memory), *rootfs(args), "--", "/bin/sh", "-c", "echo up; sleep 1000"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     try:
         if vmm.stdout.readline() != b"up\n":
@@ -103,8 +112,14 @@ def main():
     parser.add_argument("--vmm", default=f"{BIN}/vmm/cli/cube-vmm")
     parser.add_argument("--kernel", default=f"{BIN}/guestkernel/vmlinux")
     parser.add_argument("--bzimage", default=f"{BIN}/guestkernel/bzImage")
-    parser.add_argument("--initrd", default=f"{BIN}/guestkernel/initramfs")
+    parser.add_argument("--initrd")
+    parser.add_argument("--rootfs", help="root disk, as cube-vmm run takes it")
+    parser.add_argument("--command", help="what cube-vmm runs in the guest")
     args = parser.parse_args()
+    initrd = "agent-initramfs" if args.rootfs else "initramfs"
+    args.initrd = args.initrd or f"{BIN}/guestkernel/{initrd}"
+    args.command = args.command or ("python3 -c 'print(1)'" if args.rootfs else "/bin/true")
+    args.no_qemu = args.no_qemu or args.rootfs is not None
     print(machine())
     print(f"{args.rounds} rounds, guest of {args.memory} MiB and {args.cpus} vCPU")
     figures = {}

@@ -28,6 +28,17 @@ TEST(ConsoleLog, FindsThePanicAndTheLastLine) {
   EXPECT_EQ(log.LastLine(), "more");
 }
 
+TEST(ConsoleLog, ARestartIsNotTheReason) {
+  ConsoleLog log;
+  Say(&log, "cube-agent: no disk\r\n[    1.000000] reboot: Restarting system\r\n");
+  EXPECT_EQ(log.LastLine(), "cube-agent: no disk");
+  Say(&log, "again\r\n");
+  EXPECT_EQ(log.LastLine(), "cube-agent: no disk");
+  ConsoleLog bare;
+  Say(&bare, "[    1.000000] reboot: Restarting system\r\n");
+  EXPECT_EQ(bare.LastLine(), "");
+}
+
 TEST(ConsoleLog, KeepsOnlyTheEnd) {
   ConsoleLog log;
   Say(&log, "Kernel panic - not syncing: old\n");

@@ -42,7 +42,12 @@ std::string ConsoleLog::PanicMessage() const {
 }
 
 std::string ConsoleLog::LastLine() const {
+  static constexpr char kRestart[] = "] reboot: Restarting system";
   std::string text = Kept();
+  if (size_t at = text.rfind(kRestart); at != std::string::npos) {
+    size_t start = text.find_last_of("\r\n", at);
+    text.resize(start == std::string::npos ? 0 : start);
+  }
   size_t end = text.find_last_not_of("\r\n ");
   if (end == std::string::npos) return "";
   size_t start = text.find_last_of("\r\n", end);

@@ -24,7 +24,8 @@ class ConsoleLog {
   std::string Take();
   // The message of a kernel panic, without its prefix, or "".
   std::string PanicMessage() const;
-  // The last line that is not empty, or "".
+  // The last line that is not empty, or "". The kernel's word that it restarts is passed over: what
+  // comes before it says why.
   std::string LastLine() const;
 
  private:

@@ -1,8 +1,14 @@
 #include "vmm/cli/disk_option.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <charconv>
+#include <cstdlib>
 #include <string_view>
 #include <utility>
+
+#include "base/unique_fd.h"
 
 namespace cube::vmm {
 namespace {
@@ -31,9 +37,13 @@ Status ParseWord(std::string_view word, DiskOption* option) {
     option->files.read_only = true;
     return OkStatus();
   }
+  if (word == "temporary") {
+    option->temporary = true;
+    return OkStatus();
+  }
   if (value.empty()) {
     return Errorf(
-        "'%.*s' is not one of ro, layer=FILE, overlay=FILE, id=NAME, bps=N, iops=N, "
+        "'%.*s' is not one of ro, layer=FILE, overlay=FILE, temporary, id=NAME, bps=N, iops=N, "
         "engine=auto|uring|thread",
         static_cast<int>(word.size()), word.data());
   }
@@ -58,6 +68,15 @@ Status ParseWord(std::string_view word, DiskOption* option) {
   return OkStatus();
 }
 
+// A file without a name; on disk, since a guest may fill it.
+Result<UniqueFd> TemporaryFile() {
+  const char* folder = getenv("TMPDIR");
+  if (folder == nullptr || *folder == '\0') folder = "/var/tmp";
+  UniqueFd file(open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (!file.valid()) return ErrnoError("cannot make a temporary file in %s", folder);
+  return file;
+}
+
 }  // namespace
 
 Result<DiskOption> ParseDiskOption(const std::string& text) {
@@ -71,6 +90,9 @@ Result<DiskOption> ParseDiskOption(const std::string& text) {
     colon = rest.find(':');
     CUBE_TRY(ParseWord(rest.substr(0, colon), &option));
   }
+  if (option.temporary && (option.files.read_only || !option.files.overlay.empty())) {
+    return Errorf("'temporary' goes with neither ro nor overlay=");
+  }
   return option;
 }
 
@@ -80,6 +102,11 @@ Result<std::unique_ptr<::cube::devices::Blk>> MakeDisk(const std::string& text,
   auto make = [&]() -> Result<std::unique_ptr<::cube::devices::Blk>> {
     CUBE_ASSIGN(DiskOption option, ParseDiskOption(text));
     if (option.device.id.empty()) option.device.id = default_id;
+    UniqueFd temporary;
+    if (option.temporary) {
+      CUBE_ASSIGN(temporary, TemporaryFile());
+      option.files.overlay = Format("/proc/self/fd/%d", temporary.get());
+    }
     CUBE_ASSIGN(auto disk, ::cube::devices::blk::Disk::Open(option.files));
     return ::cube::devices::Blk::Create(std::move(disk), option.device, loop);
   };

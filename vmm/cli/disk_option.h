@@ -8,10 +8,11 @@
 
 namespace cube::vmm {
 
-// One `--disk FILE[:ro][:layer=FILE]...[:overlay=FILE][:id=NAME][:bps=N][:iops=N][:engine=NAME]`.
+// One `--disk FILE[:ro][:layer=FILE]...[:overlay=FILE|:temporary][:id=NAME][:bps=N][:iops=N][:engine=NAME]`.
 struct DiskOption {
   ::cube::devices::blk::DiskFiles files;
   ::cube::devices::BlkOptions device;
+  bool temporary = false;  // what is written goes to an overlay without a name, gone with the VM
 };
 
 // Errors name the word at fault. A colon ends a file's name.

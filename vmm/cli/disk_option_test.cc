@@ -21,6 +21,7 @@ TEST(DiskOption, TakesAllThereIs) {
   EXPECT_EQ(option.device.limits.operations_per_second, 2048u);
   EXPECT_EQ(option.device.engine, IoEngine::Kind::kThread);
   EXPECT_TRUE(ParseDiskOption("f:ro").value().files.read_only);
+  EXPECT_TRUE(ParseDiskOption("f:temporary").value().temporary);
 }
 
 TEST(DiskOption, NamesTheWordAtFault) {
@@ -37,6 +38,8 @@ TEST(DiskOption, NamesTheWordAtFault) {
                                                        {"f:bps=99999999999999999999", "bps="},
                                                        {"f:iops=1025G", "'1025G'"},
                                                        {"f:engine=fast", "'engine'"},
+                                                       {"f:temporary:ro", "'temporary'"},
+                                                       {"f:overlay=a:temporary", "'temporary'"},
                                                        {"f:x=y", "'x'"}};
   for (auto [text, part] : cases) {
     auto option = ParseDiskOption(text);

@@ -9,6 +9,7 @@
 
 #include "vmm/cli/disk_command.h"
 #include "vmm/cli/host_command.h"
+#include "vmm/cli/root_disk_option.h"
 #include "vmm/cli/run_options.h"
 
 namespace {
@@ -26,15 +27,18 @@ void OpenStandardDescriptors() {
   }
 }
 
-std::string ImagePath(const char* name) {
+std::string ImagesFolder() {
   const char* home = getenv("CUBE_HOME");
-  return std::string(home != nullptr && *home != '\0' ? home : "/var/lib/cube") + "/images/" + name;
+  return std::string(home != nullptr && *home != '\0' ? home : "/var/lib/cube") + "/images";
 }
+
+std::string ImagePath(const char* name) { return ImagesFolder() + "/" + name; }
 
 // What a command in the guest finds in its environment unless told otherwise.
 std::vector<std::string> DefaultEnvironment() {
   std::vector<std::string> environment = {
-      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"};
+      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
+      "LANG=C.UTF-8"};
   const char* term = getenv("TERM");
   if (term != nullptr && isatty(STDIN_FILENO) != 0) environment.push_back(std::string("TERM=") + term);
   return environment;
@@ -52,6 +56,8 @@ int main(int argc, char** argv) {
   RunOptions run;
   run.kernel = ImagePath("vmlinux");
   run.initrd = ImagePath("initramfs.cpio");
+  std::string rootfs;
+  bool has_initrd = false;
   bool host_json = false;
   std::vector<std::string> flatten;
   bool is_host = false;
@@ -62,8 +68,12 @@ int main(int argc, char** argv) {
     app.set_version_flag("--version", "cube-vmm 0.1");
     CLI::App* run_app = app.add_subcommand("run", "Boot a VM, run a command in it, exit as it does");
     run_app->add_option("--kernel", run.kernel, "ELF vmlinux or bzImage")->capture_default_str();
-    run_app->add_option("--initrd", run.initrd, "initramfs with /init; '' for none")
-        ->capture_default_str();
+    CLI::Option* initrd =
+        run_app->add_option("--initrd", run.initrd, "initramfs with /init; '' for none")
+            ->capture_default_str();
+    run_app->add_option("--rootfs", rootfs,
+                        "root disk: NAME or FILE with the words of --disk; the image is not\n"
+                        "written, and what the guest writes is gone with the VM, unless overlay=FILE");
     run_app->add_option("--memory", run.memory_mib, "guest memory, MiB")->capture_default_str();
     run_app->add_option("--cpus", run.cpus, "vCPUs, 1 to 8")->capture_default_str();
     run_app->add_option("--append", run.append, "words added to the kernel's command line");
@@ -115,12 +125,23 @@ int main(int argc, char** argv) {
       return cube::vmm::kStatusVmmError;
     }
     is_host = host_app->parsed();
+    has_initrd = initrd->count() != 0;
     is_flatten = flatten_app->parsed();
   }
   // The parser was the largest thing on the heap; nothing of it is needed while the VM runs.
   malloc_trim(0);
   if (is_flatten) return cube::vmm::FlattenCommand(flatten);
   if (is_host) return cube::vmm::HostCommand(host_json);
+  if (!rootfs.empty()) {
+    auto disk = cube::vmm::ParseRootDisk(rootfs, ImagesFolder());
+    if (!disk.ok()) {
+      std::cerr << "cube-vmm: " << disk.error().message() << "\n";
+      return cube::vmm::kStatusVmmError;
+    }
+    run.append = disk->kernel_argument + (run.append.empty() ? "" : " " + run.append);
+    run.devices.disks.insert(run.devices.disks.begin(), disk->disk);
+    if (!has_initrd) run.initrd = ImagePath("agent-initramfs.cpio");
+  }
   auto environment = DefaultEnvironment();
   run.environment.insert(run.environment.begin(), environment.begin(), environment.end());
   return cube::vmm::RunCommand(run, start);
