@@ -77,17 +77,17 @@ void Virtqueue::Reset() {
   next_available_ = next_used_ = notified_used_ = in_flight_ = 0;
 }
 
-uint16_t Virtqueue::LoadAvailableIndex() const {
+uint16_t Virtqueue::AvailableIndex() const {
   // Acquire: the ring's entries and descriptors were written before the index (2.7.13.3).
   return Field(available_, kIndex).load(std::memory_order_acquire);
 }
 
-bool Virtqueue::HasAvailable() const { return usable() && LoadAvailableIndex() != next_available_; }
+bool Virtqueue::HasAvailable() const { return usable() && AvailableIndex() != next_available_; }
 
 bool Virtqueue::Pop(DescriptorChain* chain) {
   if (chain->valid()) __builtin_trap();
   if (!usable()) return false;
-  auto waiting = static_cast<uint16_t>(LoadAvailableIndex() - next_available_);
+  auto waiting = static_cast<uint16_t>(AvailableIndex() - next_available_);
   if (waiting == 0) return false;
   // Together with what is out, more than there are descriptors: some chain is there twice.
   if (waiting > layout_.size - in_flight_) {
@@ -242,7 +242,18 @@ bool Virtqueue::EnableKicks() {
   }
   // What is asked for must be out before the index is read again.
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  return LoadAvailableIndex() != next_available_;
+  return AvailableIndex() != next_available_;
+}
+
+void Virtqueue::EnableKicksForMore() {
+  if (!usable()) return;
+  if (event_idx_) {
+    SetAvailableEvent(AvailableIndex());
+  } else {
+    Field(used_, kFlags).store(0, std::memory_order_relaxed);
+  }
+  // As above.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
 Result<QueueState> Virtqueue::Save() const {

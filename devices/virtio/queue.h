@@ -63,6 +63,10 @@ class Virtqueue {
   void DisableKicks();
   // Asks to be notified again. True if something came meanwhile, for which no notification comes.
   bool EnableKicks();
+  // Asks to be notified of the next chain the driver adds, whatever is there already and not popped.
+  void EnableKicksForMore();
+  // How many chains the driver has ever made available, modulo 2^16. Of a queue that is usable.
+  uint16_t AvailableIndex() const;
   // Chains popped and not returned.
   uint32_t in_flight() const { return in_flight_; }
 
@@ -84,7 +88,6 @@ class Virtqueue {
   void Fail(Error error);
   bool Append(const Descriptor& descriptor, DescriptorChain* chain);
   bool WalkChain(uint16_t head, DescriptorChain* chain);
-  uint16_t LoadAvailableIndex() const;
   void SetAvailableEvent(uint16_t value);
 
   const vmm::GuestMemory* memory_;
