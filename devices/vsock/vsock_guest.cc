@@ -5,6 +5,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -124,7 +125,7 @@ void VsockGuest::Send(const Header& header, std::string_view payload, bool kick)
   free.pop_back();
   auto bytes = driver_->Memory(address, size);
   memcpy(bytes.data(), &header, sizeof header);
-  memcpy(bytes.data() + sizeof header, payload.data(), payload.size());
+  std::ranges::copy(payload, bytes.begin() + sizeof header);
   uint16_t head = driver_->Add(kTxQueue, {{address, total, false}});
   if (sent_.size() <= head) sent_.resize(head + 1);
   sent_[head] = {address, size};
