@@ -49,18 +49,18 @@ size_t Vsock::MaxPath() { return vsock::MaxUnixPath() - kPortDigits; }
 
 Result<std::unique_ptr<Vsock>> Vsock::Create(VsockConfig config, vmm::EventLoop* loop) {
   if (config.guest_cid < vsock::kFirstGuestCid || config.guest_cid > vsock::kLastGuestCid) {
-    return Errorf("vsock: guest CID %llu is not one of %llu to %llu",
+    return Errorf("guest CID %llu is not one of %llu to %llu",
                   static_cast<unsigned long long>(config.guest_cid),
                   static_cast<unsigned long long>(vsock::kFirstGuestCid),
                   static_cast<unsigned long long>(vsock::kLastGuestCid));
   }
   if (config.path.size() > MaxPath() || (config.path.empty() && !config.listener.valid())) {
-    return Errorf("vsock: socket path of %zu bytes, 1 to %zu are possible", config.path.size(),
+    return Errorf("socket path of %zu bytes, 1 to %zu are possible", config.path.size(),
                   MaxPath());
   }
   auto listener = config.listener.valid() ? UnixListener::Adopt(std::move(config.listener))
                                           : UnixListener::Bind(config.path);
-  if (!listener.ok()) return Error(listener.error()).Wrap("vsock");
+  if (!listener.ok()) return listener.error();
   CUBE_ASSIGN(UniqueFd work, NewEventFd());
   CUBE_ASSIGN(vmm::Timer timer, vmm::Timer::Create());
   std::unique_ptr<Vsock> vsock(

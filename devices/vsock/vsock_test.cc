@@ -596,14 +596,14 @@ TEST(Vsock, ConfigurationIsChecked) {
     auto device = Vsock::Create(std::move(config), &*loop);
     return device.ok() ? "" : device.error().message();
   };
-  EXPECT_EQ(message("/tmp/x", 2), "vsock: guest CID 2 is not one of 3 to 4294967294");
+  EXPECT_EQ(message("/tmp/x", 2), "guest CID 2 is not one of 3 to 4294967294");
   EXPECT_EQ(message("/tmp/x", 0xffffffff),
-            "vsock: guest CID 4294967295 is not one of 3 to 4294967294");
-  EXPECT_EQ(message("", 3), "vsock: socket path of 0 bytes, 1 to 96 are possible");
+            "guest CID 4294967295 is not one of 3 to 4294967294");
+  EXPECT_EQ(message("", 3), "socket path of 0 bytes, 1 to 96 are possible");
   EXPECT_EQ(message(std::string(97, 'a'), 3),
-            "vsock: socket path of 97 bytes, 1 to 96 are possible");
+            "socket path of 97 bytes, 1 to 96 are possible");
   EXPECT_EQ(message("/no/such/folder/socket", 3),
-            "vsock: cannot bind /no/such/folder/socket: No such file or directory");
+            "cannot bind /no/such/folder/socket: No such file or directory");
 }
 
 TEST(Vsock, AListenerMayBeGiven) {

@@ -1,8 +1,14 @@
 #include "vmm/cli/device_options.h"
 
+#include <sys/resource.h>
+
+#include <charconv>
+#include <string_view>
+
 #include "devices/balloon/balloon.h"
 #include "devices/fs/fs.h"
 #include "devices/rng/rng.h"
+#include "devices/vsock/vsock.h"
 #include "vmm/cli/disk_option.h"
 #include "vmm/cli/net_option.h"
 #include "vmm/cli/share_option.h"
@@ -41,6 +47,44 @@ Status AddShares(const DeviceOptions& options, EventLoop* loop, std::vector<Name
   return OkStatus();
 }
 
+// Every connection is a descriptor, and more than most processes have by default.
+void AllowManyDescriptors() {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, 4096);
+  (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// PATH[,cid=N]
+Result<::cube::devices::VsockConfig> ParseVsock(std::string_view text) {
+  ::cube::devices::VsockConfig config;
+  size_t comma = text.find(',');
+  config.path = text.substr(0, comma);
+  while (comma != std::string_view::npos) {
+    text.remove_prefix(comma + 1);
+    comma = text.find(',');
+    std::string_view word = text.substr(0, comma);
+    if (!word.starts_with("cid=")) {
+      return Errorf("unknown option %s", std::string(word).c_str());
+    }
+    std::string_view number = word.substr(4);
+    auto [end, error] =
+        std::from_chars(number.data(), number.data() + number.size(), config.guest_cid);
+    if (error != std::errc() || end != number.data() + number.size()) {
+      return Errorf("%s is not a number", std::string(word).c_str());
+    }
+  }
+  return config;
+}
+
+Result<std::unique_ptr<::cube::devices::virtio::Device>> MakeVsock(const std::string& text,
+                                                                   EventLoop* loop) {
+  CUBE_ASSIGN(::cube::devices::VsockConfig config, ParseVsock(text));
+  CUBE_ASSIGN(auto vsock, ::cube::devices::Vsock::Create(std::move(config), loop));
+  AllowManyDescriptors();
+  return std::unique_ptr<::cube::devices::virtio::Device>(std::move(vsock));
+}
+
 }  // namespace
 
 Result<std::string> DeviceWords(const DeviceOptions& options) {
@@ -71,6 +115,11 @@ Result<std::vector<NamedDevice>> MakeDevices(const DeviceOptions& options, Event
   for (size_t i = 0; i < nets.size(); ++i) {
     CUBE_ASSIGN(std::unique_ptr<::cube::devices::Net> net, MakeNet(nets[i], loop));
     made.push_back({Format("eth%zu", i), std::move(net)});
+  }
+  if (options.vsock) {
+    auto vsock = MakeVsock(*options.vsock, loop);
+    if (!vsock.ok()) return Error(vsock.error()).Wrap("--vsock");
+    made.push_back({"vsock", std::move(*vsock)});
   }
   return made;
 }

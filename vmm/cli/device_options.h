@@ -2,6 +2,7 @@
 #define CUBE_VMM_CLI_DEVICE_OPTIONS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@ struct DeviceOptions {
   std::vector<std::string> disks;   // vda, vdb, ... (disk_option.h)
   std::vector<std::string> net;     // eth0, eth1, ... (net_option.h)
   uint64_t balloon_mib = 0;         // the guest is asked to give back
+  std::optional<std::string> vsock;  // PATH[,cid=N]
   std::vector<std::string> shares;  // share_option.h
 };
 

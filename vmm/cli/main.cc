@@ -91,6 +91,8 @@ int main(int argc, char** argv) {
                         "tap=NAME or fd=N[,mac=..][,mtu=N][,ip=A.B.C.D/P][,gw=A.B.C.D]\n"
                         "[,dns=A.B.C.D][,bps=N][,pps=N] (rx-, tx- for one direction): a NIC")
         ->allow_extra_args(false);
+    run_app->add_option("--vsock", run.devices.vsock,
+                        "PATH[,cid=N]: socket to AF_VSOCK ports of the guest; its own calls come to PATH_<port>");
     run_app->add_option("--balloon", run.devices.balloon_mib,
                         "MiB of its memory that the guest gives back until it needs them");
     run_app->add_option("--disk", run.devices.disks,
