@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <charconv>
 #include <string_view>
 
@@ -50,8 +51,9 @@ Status AddShares(const DeviceOptions& options, EventLoop* loop, std::vector<Name
 // Every connection is a descriptor, and more than most processes have by default.
 void AllowManyDescriptors() {
   rlimit limit = {};
-  if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max) return;
-  limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, 4096);
+  constexpr rlim_t kEnough = 4096;
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= kEnough) return;
+  limit.rlim_cur = std::min(limit.rlim_max, kEnough);
   (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
