@@ -189,7 +189,7 @@ UniqueFd VsockGuest::Connect(const std::string& path) {
 }
 
 UniqueFd VsockGuest::Listen(uint32_t port, int backlog) {
-  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   sockaddr_un address = Address(path(port));
   if (bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) < 0) abort();
   if (listen(fd.get(), backlog) < 0) abort();

@@ -69,6 +69,7 @@ class VsockGuest {
   // ---- the host
   // A client connected to `path`, blocking.
   static UniqueFd Connect(const std::string& path);
+  // A listener for the guest's connections, non-blocking.
   UniqueFd Listen(uint32_t port, int backlog = 16);
   // What is on a socket until there are `size` bytes, or it ends; the device works meanwhile.
   std::string Read(const UniqueFd& fd, size_t size);
