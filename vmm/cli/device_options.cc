@@ -2,7 +2,6 @@
 
 #include <sys/resource.h>
 
-#include <algorithm>
 #include <charconv>
 #include <string_view>
 
@@ -48,12 +47,11 @@ Status AddShares(const DeviceOptions& options, EventLoop* loop, std::vector<Name
   return OkStatus();
 }
 
-// Every connection is a descriptor, and more than most processes have by default.
-void AllowManyDescriptors() {
+// Every connection is a descriptor, beside those that the limit was meant for.
+void AllowDescriptors(rlim_t more) {
   rlimit limit = {};
-  constexpr rlim_t kEnough = 4096;
-  if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= kEnough) return;
-  limit.rlim_cur = std::min(limit.rlim_max, kEnough);
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max - limit.rlim_cur < more ? limit.rlim_max : limit.rlim_cur + more;
   (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
@@ -83,7 +81,7 @@ Result<std::unique_ptr<::cube::devices::virtio::Device>> MakeVsock(const std::st
                                                                    EventLoop* loop) {
   CUBE_ASSIGN(::cube::devices::VsockConfig config, ParseVsock(text));
   CUBE_ASSIGN(auto vsock, ::cube::devices::Vsock::Create(std::move(config), loop));
-  AllowManyDescriptors();
+  AllowDescriptors(::cube::devices::Vsock::kMaxConnections);
   return std::unique_ptr<::cube::devices::virtio::Device>(std::move(vsock));
 }
 
