@@ -14,11 +14,11 @@ namespace cube::vmm {
 
 // The virtio devices of `cube-vmm run`, as given.
 struct DeviceOptions {
-  std::vector<std::string> disks;   // vda, vdb, ... (disk_option.h)
-  std::vector<std::string> net;     // eth0, eth1, ... (net_option.h)
-  uint64_t balloon_mib = 0;         // the guest is asked to give back
+  std::vector<std::string> disks;    // vda, vdb, ... (disk_option.h)
+  std::vector<std::string> net;      // eth0, eth1, ... (net_option.h)
+  uint64_t balloon_mib = 0;          // the guest is asked to give back
   std::optional<std::string> vsock;  // PATH[,cid=N]
-  std::vector<std::string> shares;  // share_option.h
+  std::vector<std::string> shares;   // share_option.h
 };
 
 // The words that devices add to the kernel's command line.
