@@ -32,11 +32,19 @@ Result<Ring0Assist::Outcome> Ring0Assist::HandleExit(KvmVcpu* vcpu) {
     case KVM_EXIT_DEBUG: {
       CUBE_ASSIGN(bool stepped, syscalls_.OnStepped(vcpu));
       if (stepped) return Outcome::kHandled;
-      CUBE_ASSIGN(bool handled, syscalls_.OnDebug(vcpu));
+      CUBE_ASSIGN(SyscallRepair::Outcome outcome, syscalls_.OnDebug(vcpu));
       if (booted_ != nullptr && syscalls_.repaired() != 0) {
         booted_->store(true, std::memory_order_relaxed);
       }
-      return handled ? Outcome::kHandled : Outcome::kNotHandled;
+      switch (outcome) {
+        case SyscallRepair::Outcome::kHandled:
+          return Outcome::kHandled;
+        case SyscallRepair::Outcome::kTripleFault:
+          return Outcome::kTripleFault;
+        case SyscallRepair::Outcome::kNotMine:
+          break;
+      }
+      return Outcome::kNotHandled;
     }
     case KVM_EXIT_X86_WRMSR:
       ++msr_exits_;

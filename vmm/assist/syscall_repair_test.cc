@@ -204,6 +204,35 @@ TEST_F(SyscallRepairTest, MsrsReadBackAndRefuseWhatTheProcessorRefuses) {
   EXPECT_EQ(regs().rip, kEntry + 2) << "a refused write was remembered";
 }
 
+// INT n of a program goes through its gate, if that is for programs, or is #GP with the gate's
+// error code. KVM's emulator takes it for an invalid instruction.
+TEST_F(SyscallRepairTest, SoftwareInterruptsOfAProgram) {
+  PrepareSyscalls(Done());
+  const uint64_t next = MicroGuest::kUserCode + 2;
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EXCEPTION(RunUser({0xcd, kVectorBreakpoint}), kVectorBreakpoint);
+    ExpectRing0();
+    EXPECT_EQ(Frame(0), next);
+    EXPECT_EQ(Frame(1), MicroGuest::kUserCodeSelector | 3u);
+    EXPECT_EQ(Frame(3), MicroGuest::kUserStackTop);
+    EXPECT_EQ(Frame(4), MicroGuest::kUserDataSelector | 3u);
+    // Of ring 0 only, and beyond the IDT.
+    for (uint8_t vector : {uint8_t{5}, kVectorInvalidOpcode, kVectorPageFault, uint8_t{0x80}}) {
+      EXPECT_EXCEPTION(RunUser({0xcd, vector}), kVectorGeneralProtection);
+      EXPECT_EQ(Frame(0), vector * 8u + 2);
+      EXPECT_EQ(Frame(1), MicroGuest::kUserCode);
+      EXPECT_EQ(regs().rsp, MicroGuest::kKernelStackTop - 48);
+    }
+    // What is invalid stays so, and SYSCALL what it is.
+    EXPECT_EXCEPTION(RunUser({0x0f, 0x0b}), kVectorInvalidOpcode);
+    EXPECT_EQ(Frame(0), MicroGuest::kUserCode);
+    EXPECT_EQ(regs().rsp, MicroGuest::kKernelStackTop - 40);
+    EXPECT_EXCEPTION(Run({0x0f, 0x0b}), kVectorInvalidOpcode);
+    EXPECT_DONE(RunUser(kSyscall));
+    EXPECT_EQ(regs().rip, kEntry + 2);
+  }
+}
+
 // User mode's AVX registers live through a switch of tasks as Linux makes it: XSAVES on the way out,
 // XRSTORS of another state and of the saved one on the way in.
 TEST_F(SyscallRepairTest, WideRegistersSurviveATaskSwitch) {
