@@ -20,7 +20,8 @@ constexpr unsigned kHangSeconds = 100;
 
 std::vector<Subtest> All() {
   std::vector<Subtest> all;
-  for (auto some : {MemorySubtests(), ThreadSubtests(), ExceptionSubtests()}) {
+  for (auto some : {MemorySubtests(), ThreadSubtests(), ExceptionSubtests(), SignalSubtests(),
+                    EventSubtests(), TerminalSubtests(), SharingSubtests()}) {
     all.insert(all.end(), some.begin(), some.end());
   }
   return all;

@@ -46,6 +46,10 @@ struct Subtest {
 std::span<const Subtest> MemorySubtests();
 std::span<const Subtest> ThreadSubtests();
 std::span<const Subtest> ExceptionSubtests();
+std::span<const Subtest> SignalSubtests();
+std::span<const Subtest> EventSubtests();
+std::span<const Subtest> TerminalSubtests();
+std::span<const Subtest> SharingSubtests();
 
 // Prints what differs and ends the process with status 1.
 [[noreturn]] void Fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
