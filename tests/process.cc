@@ -137,6 +137,14 @@ std::string Process::WaitForOutput() {
   return std::string(buffer, n > 0 ? static_cast<size_t>(n) : 0);
 }
 
+void Process::WaitForError(const std::string& text) {
+  std::string got;
+  char buffer[4096];
+  for (ssize_t n; got.find(text) == std::string::npos && (n = read(err_, buffer, sizeof buffer)) > 0;) {
+    got.append(buffer, static_cast<size_t>(n));
+  }
+}
+
 Finished RunProcess(const std::vector<std::string>& arguments, const std::string& input) {
   return Process(arguments).Finish(input);
 }

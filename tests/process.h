@@ -30,6 +30,8 @@ class Process {
   Finished ReadThenLeave(size_t bytes);
   // Waits until its stdout or stderr has said something, and returns that of stdout.
   std::string WaitForOutput();
+  // Waits until its stderr has said `text`, or has ended; what was read is not in Finish()'s.
+  void WaitForError(const std::string& text);
   pid_t pid() const { return pid_; }
 
  private:

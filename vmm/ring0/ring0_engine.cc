@@ -16,6 +16,8 @@ namespace {
 // Jumps between two looks at the world: some tens of microseconds.
 constexpr int32_t kBudget = 2048;
 constexpr int32_t kPauseCost = 256;
+// What any other stop takes off the budget: a guest may do nothing but raise exceptions.
+constexpr int32_t kStopCost = 64;
 // How long an interrupt that nothing announced may wait for KVM to be asked.
 constexpr uint64_t kPollMicroseconds = 1000;
 constexpr uint64_t kMsrLength = 2;
@@ -296,20 +298,26 @@ Result<Ring0Engine::Outcome> Ring0Engine::Interpret(KvmVcpu* vcpu) {
     AcquireLock();
     mmu_.Refresh(*cpu_);
   }
+  cpu_->budget = kBudget;
   while (true) {
     if (!Interpretable()) {
       CUBE_TRY(Enter(vcpu, Mode::kStep, cpu_->cs));
       return Outcome::kRun;
     }
-    cpu_->budget = kBudget;
     uint64_t started = __rdtsc();
-    Stop stop = shared_->observer == nullptr
-                    ? ring0::Interpret(*cpu_)
-                    : shared_->observer->Interpret(*cpu_, GuestSegments());
+    Stop stop = Stop::kPoll;
+    if (cpu_->budget > 0) {
+      stop = shared_->observer == nullptr
+                 ? ring0::Interpret(*cpu_)
+                 : shared_->observer->Interpret(*cpu_, GuestSegments());
+    }
     counters_.interpreter_ticks += __rdtsc() - started;
     CUBE_ASSIGN(Outcome outcome, OnStop(vcpu, stop));
     // kNotMine: nothing for KVM, the interpreter goes on.
     if (outcome != Outcome::kNotMine) return outcome;
+    // An observer steps KVM from an exception to its handler, with nothing in between.
+    bool renew = stop == Stop::kPoll || shared_->observer != nullptr;
+    cpu_->budget = renew ? kBudget : cpu_->budget - kStopCost;
   }
 }
 
