@@ -18,6 +18,8 @@ constexpr int32_t kBudget = 2048;
 constexpr int32_t kPauseCost = 256;
 // What any other stop takes off the budget: a guest may do nothing but raise exceptions.
 constexpr int32_t kStopCost = 64;
+// Entries that wait to be stored again: more are not kept until user mode, which may never come.
+constexpr size_t kMostReplays = 16384;
 // How long an interrupt that nothing announced may wait for KVM to be asked.
 constexpr uint64_t kPollMicroseconds = 1000;
 constexpr uint64_t kMsrLength = 2;
@@ -239,15 +241,20 @@ Status Ring0Engine::EnterUser(KvmVcpu* vcpu) {
     }
     return Enter(vcpu, Mode::kUser, code);
   }
-  ++counters_.replays;
   KvmStub::ReplayEnd end;
   if (!several_vcpus_ && to) {
     end = KvmStub::ReturnFrame{to->rip, cpu_->user_cs, to->rflags, to->rsp, cpu_->user_ss};
   } else if (!several_vcpus_) {
     end = cpu_->rip;
   }
+  return EnterReplay(vcpu, end);
+}
+
+// Has KVM store queued entries again, as many as the stub holds. After the last it goes to `end`.
+Status Ring0Engine::EnterReplay(KvmVcpu* vcpu, const KvmStub::ReplayEnd& end) {
+  ++counters_.replays;
   stub_.PrepareReplay(&shared_->tables.replay_queue(), end);
-  bool goes_on = !several_vcpus_ && shared_->tables.replay_queue().empty();
+  bool goes_on = end.index() != 0 && shared_->tables.replay_queue().empty();
   if (goes_on) {
     ++counters_.user_entries;
     cpu_->in_nmi = false;
@@ -255,7 +262,9 @@ Status Ring0Engine::EnterUser(KvmVcpu* vcpu) {
   CUBE_TRY(Enter(vcpu, goes_on ? Mode::kUser : Mode::kReplay, cpu_->cs));
   CUBE_ASSIGN(kvm_regs * regs, vcpu->mutable_regs());
   regs->rip = stub_.replay_entry();
-  if (goes_on && to) regs->rsp = stub_.replay_frame();
+  if (goes_on && std::holds_alternative<KvmStub::ReturnFrame>(end)) {
+    regs->rsp = stub_.replay_frame();
+  }
   // No interrupt may show the guest the stub as its own code; the return sets the flag anew.
   regs->rflags &= ~kFlagInterrupt;
   return OkStatus();
@@ -302,6 +311,10 @@ Result<Ring0Engine::Outcome> Ring0Engine::Interpret(KvmVcpu* vcpu) {
   while (true) {
     if (!Interpretable()) {
       CUBE_TRY(Enter(vcpu, Mode::kStep, cpu_->cs));
+      return Outcome::kRun;
+    }
+    if (shared_->tables.replay_queue().size() > kMostReplays) {
+      CUBE_TRY(EnterReplay(vcpu, {}));
       return Outcome::kRun;
     }
     uint64_t started = __rdtsc();

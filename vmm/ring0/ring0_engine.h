@@ -81,6 +81,7 @@ class Ring0Engine {
   Result<Outcome> OnStop(KvmVcpu* vcpu, Stop stop);
   Status Enter(KvmVcpu* vcpu, Mode mode, uint16_t code);
   Status EnterUser(KvmVcpu* vcpu);
+  Status EnterReplay(KvmVcpu* vcpu, const KvmStub::ReplayEnd& end);
   Status EnterPoll(KvmVcpu* vcpu);
   Result<Outcome> Assist(KvmVcpu* vcpu);
   Result<Outcome> AccessMsr(KvmVcpu* vcpu);

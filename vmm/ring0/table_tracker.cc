@@ -40,12 +40,15 @@ void TableTracker::Unlink(uint64_t page, int level) {
   if (found == tables_.end()) return;
   uint32_t& links = found->second.links[static_cast<size_t>(level - 1)];
   if (links == 0 || --links != 0) return;
+  // Once it is no table its entries may change unseen, and KVM would find the old ones in its shadow
+  // when the page becomes a table again.
+  auto bytes = memory_.Slice(page, kPageSize);
+  for (size_t i = 0; bytes && i < kEntries; ++i) {
+    uint64_t value = ReadEntry(*bytes, i);
+    if ((value & kShadowed) == kShadowed) replay_.push_back(page + i * sizeof value);
+    if (Links(value, level)) Unlink(value & kEntryAddress, level - 1);
+  }
   if (level > 1) {
-    auto bytes = memory_.Slice(page, kPageSize);
-    for (size_t i = 0; bytes && i < kEntries; ++i) {
-      uint64_t value = ReadEntry(*bytes, i);
-      if (Links(value, level)) Unlink(value & kEntryAddress, level - 1);
-    }
     found = tables_.find(page);
     if (found == tables_.end()) return;
   }

@@ -20,7 +20,7 @@ namespace cube::vmm::ring0 {
 // store them again before any vCPU of the VM enters user mode.
 //
 // Pages are found by induction: from every CR3 loaded, through every entry that links a table. A
-// page whose last link goes is a table no longer. Used under the engine's lock.
+// page whose last link goes is a table no longer, and all it held is queued. Used under the engine's lock.
 class TableTracker {
  public:
   TableTracker(const GuestMemory& memory, PageFlags* flags) : memory_(memory), flags_(flags) {}

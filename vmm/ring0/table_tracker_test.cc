@@ -159,7 +159,25 @@ TEST_F(TableTrackerTest, QueuesWhatTheShadowMayHold) {
   EXPECT_EQ(tracker().replay_queue().size(), 1u);
   Set(kDirectory, 3, kLeaves | kShadowed);
   Set(kDirectory, 3, 0);
-  EXPECT_EQ(tracker().replay_queue().back(), kDirectory + 3 * 8);
+  // And what the table held.
+  EXPECT_EQ(tracker().replay_queue(),
+            (Pages{kLeaves + 4 * 8, kDirectory + 3 * 8, kLeaves + 4 * 8}));
+}
+
+// The page may be written unseen before it is a table again.
+TEST_F(TableTrackerTest, QueuesWhatATableHoldsWhenItIsUnlinked) {
+  tracker().Rebuild({kRootA});
+  Chain(kRootA);
+  Set(kLeaves, 4, kData | kShadowed);
+  Set(kLeaves, 5, kData | kTable);  // never used
+  Set(kLeaves, 511, kData | kShadowed);
+  Set(kDirectory, 3, kLeaves | kShadowed);
+  Set(kDirectoryPointers, 7, kDirectory | kTable);
+  Set(kDirectoryPointers, 7, 0);  // not the last link
+  EXPECT_TRUE(tracker().replay_queue().empty());
+  Set(kDirectoryPointers, 2, 0);
+  EXPECT_EQ(tracker().replay_queue(),
+            (Pages{kDirectory + 3 * 8, kLeaves + 4 * 8, kLeaves + 511 * 8}));
 }
 
 TEST_F(TableTrackerTest, LinksOutsideMemory) {
