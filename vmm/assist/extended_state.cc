@@ -80,7 +80,9 @@ Status ExtendedState::Fetch(KvmVcpu* vcpu) {
 
 Status ExtendedState::Put(KvmVcpu* vcpu) {
   fetched_at_ = 0;
-  return vcpu->SetXsave(area_);
+  CUBE_TRY(vcpu->SetXsave(area_));
+  fetched_at_ = vcpu->runs() + 1;
+  return OkStatus();
 }
 
 Result<uint64_t> ExtendedState::Xcr0(KvmVcpu* vcpu) {
@@ -152,7 +154,9 @@ Result<bool> ExtendedState::Load(KvmVcpu* vcpu, OperandAccess* access, uint64_t 
                                  bool supervisor) {
   if (address % 64 != 0) return access->Raise(kVectorGeneralProtection, 0);
   CUBE_ASSIGN(uint64_t enabled, Xcr0(vcpu));
-  CUBE_TRY(Fetch(vcpu));
+  uint64_t requested = Mask(access->regs()) & enabled;
+  // What was there before matters only for components that stay as they are.
+  if (requested != enabled || area_.empty()) CUBE_TRY(Fetch(vcpu));
   fetched_at_ = 0;  // what follows changes it
   Header header;
   if (!access->ReadBytes(address + kHeader, {reinterpret_cast<uint8_t*>(&header), sizeof header})) {
@@ -167,7 +171,6 @@ Result<bool> ExtendedState::Load(KvmVcpu* vcpu, OperandAccess* access, uint64_t 
   for (size_t i = 0; i < reserved; ++i) bad = bad || header.reserved[i] != 0;
   if (bad) return access->Raise(kVectorGeneralProtection, 0);
 
-  uint64_t requested = Mask(access->regs()) & enabled;
   uint64_t loaded = requested & header.present;
   uint64_t in_use;
   memcpy(&in_use, area_.data() + kHeader, sizeof in_use);

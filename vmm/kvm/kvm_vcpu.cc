@@ -29,8 +29,8 @@ Status KvmVcpu::Run() {
   CUBE_TRY(PassRegisters());
   have_regs_ = have_sregs_ = false;
   ++runs_;
-  if (!next_is_user_mode_) ++ring0_runs_;
-  next_is_user_mode_ = false;
+  if (!next_keeps_control_registers_) ++ring0_runs_;
+  next_keeps_control_registers_ = false;
   if (ioctl(fd_.get(), KVM_RUN, 0) < 0) {
     if (errno != EINTR && errno != EAGAIN) return ErrnoError("KVM_RUN of vCPU %u", id_);
     run()->exit_reason = KVM_EXIT_INTR;

@@ -45,12 +45,12 @@ class KvmVcpu {
 
   // KVM_RUN (4.10). EINTR and EAGAIN are not errors: run()->exit_reason is then KVM_EXIT_INTR.
   Status Run();
-  // Runs so far, and those in which ring 0 may have run: what was read of the vCPU is as it was
-  // while the one, and control registers while the other, stands.
+  // Runs so far, and those in which the guest's ring 0 may have run: what was read of the vCPU is as
+  // it was while the one, and control registers while the other, stands.
   uint64_t runs() const { return runs_; }
   uint64_t ring0_runs() const { return ring0_runs_; }
-  // The next Run() is one of user mode alone.
-  void NextRunIsUserMode() { next_is_user_mode_ = true; }
+  // The next Run() is one of user mode, or of code that is not the guest's.
+  void NextRunKeepsControlRegisters() { next_keeps_control_registers_ = true; }
   // Makes the Run() under way or the next one return at once; a thread in it must also get a
   // signal. Any thread.
   void RequestExit() { __atomic_store_n(&run()->immediate_exit, 1, __ATOMIC_SEQ_CST); }
@@ -104,7 +104,7 @@ class KvmVcpu {
   bool sync_ = false;
   uint64_t runs_ = 0;
   uint64_t ring0_runs_ = 0;
-  bool next_is_user_mode_ = false;
+  bool next_keeps_control_registers_ = false;
   bool have_regs_ = false, have_sregs_ = false;
   bool dirty_regs_ = false, dirty_sregs_ = false;
   kvm_regs regs_ = {};

@@ -36,6 +36,9 @@ class CodeCache {
   void DropPage(uint64_t physical);
   void DropAll();
 
+  // Blocks lie at multiples of 8 bytes from here.
+  const uint8_t* base() const { return memory_.data(); }
+
   // Changes when a block was dropped: what remembers blocks must forget them.
   uint64_t generation() const { return generation_; }
   uint64_t blocks() const { return blocks_; }

@@ -69,19 +69,31 @@ struct TlbEntry {
   uint64_t read_page = kNoPage;
   uint64_t write_page = kNoPage;
   uint64_t addend = 0;
+  // The physical page plus one if `read_page` may be written, but with care (PageFlags); else 0.
+  uint64_t special = 0;
 };
 // Direct-mapped; the second half is for addresses of the upper half, where kernels keep global
 // mappings, so that a load of CR3 costs only the first.
 inline constexpr size_t kTlbHalf = 256;
 
-// Of an entry that remembers nothing: no block begins at an address that is not canonical. A jump
-// may still lead to one, but this one is that of another entry (handler_support.h, JumpIndex()).
-constexpr uint64_t NoJump(size_t index) { return 1ull << 63 | (index ^ 1); }
+// Where jumps into the top 2 GiB of the address space lead, in which kernels keep their code: the
+// low half of the address, and the block's place in the code cache.
 struct JumpEntry {
-  uint64_t rip = 0;
-  const Op* ops = nullptr;
+  int32_t rip = 0;
+  uint32_t place = 0;
 };
-inline constexpr size_t kJumpEntries = 1024;
+inline constexpr size_t kJumpEntries = 4096;
+inline size_t JumpIndex(uint64_t rip) { return (rip ^ rip >> 12) & (kJumpEntries - 1); }
+inline bool IsRemembered(uint64_t rip) { return rip >> 31 == (1ull << 33) - 1; }
+// What an empty entry holds: an address that belongs to another.
+inline int32_t NoJump(size_t index) { return static_cast<int32_t>(index ^ 1); }
+
+// Translations of the upper half, of pages that only ring 0 may use, for fetches.
+struct FetchEntry {
+  uint64_t page = kNoPage;
+  uint64_t physical = 0;
+};
+inline constexpr size_t kFetchEntries = 64;
 
 // One vCPU as the interpreter sees it: 64-bit mode, privilege level 0. Owned by the vCPU's thread;
 // only `attention` may be set by others.
@@ -137,7 +149,12 @@ struct Cpu {
   // owner.
   Op* single = nullptr;
   TlbEntry tlb[2 * kTlbHalf];
+  FetchEntry fetches[kFetchEntries];
+  // What JumpEntry::place counts from, in units of 8 bytes.
+  const uint8_t* code_base = nullptr;
   JumpEntry jumps[kJumpEntries];
+
+  FetchEntry& FetchOf(uint64_t rip) { return fetches[rip >> 12 & (kFetchEntries - 1)]; }
 
   uint64_t rflags() const {
     return system_flags | (flags >> 8 & 0xd5) | static_cast<uint64_t>(flags & kOverflowBit) << 11;

@@ -64,16 +64,14 @@ inline uint64_t NextRip(const Cpu& cpu, const Op* op) {
 // Finds the block at `rip` when it is not remembered; in interpreter.cc.
 const Op* JumpSlowly(Cpu& cpu, uint64_t rip);
 
-inline size_t JumpIndex(uint64_t rip) { return (rip ^ rip >> 10) & (kJumpEntries - 1); }
-
 // Goes on at `rip` after `op`, the last of its block that was run.
 [[gnu::always_inline]] inline const Op* Jump(Cpu& cpu, const Op* op, uint64_t rip) {
   cpu.instructions += static_cast<uint64_t>(op - cpu.block_start) + 1;
   const JumpEntry& entry = cpu.jumps[JumpIndex(rip)];
-  if (--cpu.budget > 0 && entry.rip == rip) [[likely]] {
+  if (--cpu.budget > 0 && static_cast<uint64_t>(int64_t{entry.rip}) == rip) [[likely]] {
     cpu.r[kCodePageRegister] = rip & ~(kPageSize - 1);
-    cpu.block_start = entry.ops;
-    return entry.ops;
+    cpu.block_start = reinterpret_cast<const Op*>(cpu.code_base + size_t{entry.place} * 8);
+    return cpu.block_start;
   }
   return JumpSlowly(cpu, rip);
 }

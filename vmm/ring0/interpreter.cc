@@ -74,36 +74,47 @@ const Op* DecodeOnce(Cpu& cpu, uint64_t rip, const SoftMmu::Page& page) {
   return cpu.single;
 }
 
+const Op* Begin(Cpu& cpu, uint64_t rip, const Op* ops) {
+  if (IsRemembered(rip)) {
+    auto place = (reinterpret_cast<const uint8_t*>(ops) - cpu.code_base) / 8;
+    cpu.jumps[JumpIndex(rip)] = {static_cast<int32_t>(rip), static_cast<uint32_t>(place)};
+  }
+  cpu.block_start = ops;
+  return ops;
+}
+
 const Op* Enter(Cpu& cpu, uint64_t rip) {
+  const uint64_t offset = rip & (kPageSize - 1);
+  FetchEntry& fetch = cpu.FetchOf(rip);
+  if (fetch.page == rip >> 12) {
+    if (const Op* ops = cpu.code->Find(fetch.physical | offset)) {
+      cpu.r[kCodePageRegister] = rip - offset;
+      return Begin(cpu, rip, ops);
+    }
+  }
   SoftMmu::Page page;
   if (!cpu.mmu->Translate(cpu, rip, SoftMmu::Access::kFetch, &page)) return nullptr;
   if (page.host == nullptr) {
     cpu.stop = Stop::kHandOff;
     return nullptr;
   }
-  cpu.r[kCodePageRegister] = rip & ~(kPageSize - 1);
-  const Op* ops = nullptr;
-  bool keep = !page.user;
-  if (keep) {
-    ops = cpu.code->Find(page.physical);
+  cpu.r[kCodePageRegister] = rip - offset;
+  if (!page.user) {
+    // Only where mappings are the kernel's own, and its to flush page by page.
+    if (rip >> 63 != 0) fetch = {rip >> 12, page.physical - offset};
+    const Op* ops = cpu.code->Find(page.physical);
     if (ops == nullptr) {
       std::array<Op, CodeCache::kMaxBlock> block;
-      auto at = static_cast<uint16_t>(rip & (kPageSize - 1));
-      size_t count = DecodeBlock({page.host, kPageSize - at}, at, block);
+      size_t count = DecodeBlock({page.host, kPageSize - offset}, static_cast<uint16_t>(offset), block);
       if (count != 0) {
         ops = cpu.code->Insert(page.physical, {block.data(), count});
         cpu.mmu->Refresh(cpu);
       }
     }
+    if (ops != nullptr) return Begin(cpu, rip, ops);
   }
-  if (ops != nullptr) {
-    // Where mappings are the kernel's own, and its to flush page by page.
-    if (rip >> 63 != 0) cpu.jumps[JumpIndex(rip)] = {rip, ops};
-  } else {
-    ops = DecodeOnce(cpu, rip, page);
-  }
-  cpu.block_start = ops;
-  return ops;
+  cpu.block_start = DecodeOnce(cpu, rip, page);
+  return cpu.block_start;
 }
 
 }  // namespace

@@ -13,7 +13,8 @@
 namespace cube::vmm::ring0 {
 namespace {
 
-constexpr uint64_t kCode = 0xffff888000000000, kStack = 0xffff888000010000;
+// Where jumps are remembered.
+constexpr uint64_t kCode = 0xffffffff81000000, kStack = 0xffffffff81010000;
 constexpr uint64_t kCodePhysical = 0x100000, kStackPhysical = 0x110000;
 
 class InterpreterTest : public testing::Test {

@@ -1,6 +1,7 @@
 #ifndef CUBE_VMM_RING0_PAGE_FLAGS_H_
 #define CUBE_VMM_RING0_PAGE_FLAGS_H_
 
+#include <array>
 #include <cstdint>
 
 #include "base/mapping.h"
@@ -27,7 +28,7 @@ class PageFlags {
   void Set(uint64_t address, uint8_t flag) {
     uint64_t page = address / kPageSize;
     if (page >= bytes_.size()) return;
-    if (bytes_.data()[page] == 0) ++generation_;
+    if (bytes_.data()[page] == 0) marked_[generation_++ % kRecent] = page * kPageSize;
     bytes_.data()[page] |= flag;
   }
   void Clear(uint64_t address, uint8_t flag) {
@@ -36,14 +37,18 @@ class PageFlags {
   }
 
   // Changes when a page that had none gets a flag: soft TLBs may then hold a right to write it that
-  // they must drop (SoftMmu::FlushWrites).
+  // they must drop (SoftMmu::Refresh).
   uint64_t generation() const { return generation_; }
+  // The page that ended `generation`, one of the last kRecent.
+  static constexpr uint64_t kRecent = 16;
+  uint64_t Marked(uint64_t generation) const { return marked_[generation % kRecent]; }
 
  private:
   explicit PageFlags(Mapping bytes) : bytes_(std::move(bytes)) {}
 
   Mapping bytes_;
   uint64_t generation_ = 0;
+  std::array<uint64_t, kRecent> marked_ = {};
 };
 
 }  // namespace cube::vmm::ring0

@@ -37,6 +37,7 @@ Ring0Engine::Ring0Engine(Ring0Shared* shared, uint32_t vcpu, XsaveLayout layout)
   cpu_->single = single_;
   cpu_->mmu = &mmu_;
   cpu_->code = &shared->code;
+  cpu_->code_base = shared->code.base();
   cpu_->ports = shared->ports;
   mmu_.FlushAll(*cpu_);
 }
@@ -203,13 +204,14 @@ Status Ring0Engine::Enter(KvmVcpu* vcpu, Mode mode, uint16_t code) {
   stub_.SetNmiStack(NmiStack());
   CUBE_TRY(Save(vcpu));
   CUBE_TRY(SetDebug(vcpu, mode == Mode::kStep));
-  if (mode != Mode::kStep && cpu_->kernel_gs_base != kvm_kernel_gs_base_) {
+  // Only code of the guest's can ask for it.
+  bool runs_guest = mode == Mode::kUser || mode == Mode::kHalt;
+  if (runs_guest && cpu_->kernel_gs_base != kvm_kernel_gs_base_) {
     const kvm_msr_entry entry = {kMsrKernelGsBase, 0, cpu_->kernel_gs_base};
     CUBE_TRY(vcpu->SetMsrs({&entry, 1}));
     kvm_kernel_gs_base_ = cpu_->kernel_gs_base;
   }
   mode_ = mode;
-  if (mode == Mode::kUser) vcpu->NextRunIsUserMode();
   if (mode == Mode::kUser || mode == Mode::kHalt) {
     // On the way there KVM injects whatever waits.
     announced_->store(false, std::memory_order_relaxed);
@@ -292,12 +294,11 @@ bool Ring0Engine::InterruptMayWait() const {
 }
 
 Result<Ring0Engine::Outcome> Ring0Engine::BeforeRun(KvmVcpu* vcpu) {
-  if (mode_ == Mode::kUser) vcpu->NextRunIsUserMode();
-  if (mode_ != Mode::kInterpret) {
-    run_started_ = __rdtsc();
-    return Outcome::kRun;
+  Result<Outcome> outcome = Outcome::kRun;
+  if (mode_ == Mode::kInterpret) outcome = Interpret(vcpu);
+  if (mode_ == Mode::kUser || mode_ == Mode::kReplay || mode_ == Mode::kPoll) {
+    vcpu->NextRunKeepsControlRegisters();
   }
-  Result<Outcome> outcome = Interpret(vcpu);
   run_started_ = __rdtsc();
   return outcome;
 }

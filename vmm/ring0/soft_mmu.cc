@@ -114,10 +114,27 @@ void SoftMmu::Fill(Cpu& cpu, uint64_t address, const Page& page, bool write) {
   uint64_t number = address >> 12;
   uint64_t addend = reinterpret_cast<uint64_t>(page.host) - address;
   // The guest may have changed the mapping without a flush: the right to write was the old page's.
-  if (entry.read_page != number || entry.addend != addend) entry.write_page = kNoPage;
+  if (entry.read_page != number || entry.addend != addend) {
+    entry.write_page = kNoPage;
+    entry.special = 0;
+  }
   entry.read_page = number;
   entry.addend = addend;
-  if (write && flags_->Get(page.physical) == 0) entry.write_page = number;
+  if (!write) return;
+  if (flags_->Get(page.physical) == 0) {
+    entry.write_page = number;
+  } else {
+    entry.special = (page.physical & ~kOffsetMask) + 1;
+  }
+}
+
+// Whether a store to tables or code may do without a walk, the last one having found it in order.
+bool SoftMmu::KnownForWriting(Cpu& cpu, uint64_t address, Page* page) const {
+  const TlbEntry& entry = TlbOf(cpu, address);
+  if (entry.read_page != address >> 12 || entry.special == 0) return false;
+  page->physical = (entry.special - 1) | (address & kOffsetMask);
+  page->host = reinterpret_cast<uint8_t*>(address + entry.addend);
+  return true;
 }
 
 bool SoftMmu::Load(Cpu& cpu, uint64_t address, void* out, size_t size) {
@@ -177,6 +194,11 @@ bool SoftMmu::Store(Cpu& cpu, uint64_t address, const void* bytes, size_t size) 
   auto* from = static_cast<const uint8_t*>(bytes);
   size_t first = std::min<size_t>(size, kPageSize - (address & kOffsetMask));
   Page pages[2];
+  if (first == size && KnownForWriting(cpu, address, &pages[0])) {
+    StorePhysical(pages[0], from, size);
+    Refresh(cpu);
+    return true;
+  }
   if (!Translate(cpu, address, Access::kWrite, &pages[0])) return false;
   if (first < size && !Translate(cpu, address + first, Access::kWrite, &pages[1])) return false;
   if (pages[0].host == nullptr || (first < size && pages[1].host == nullptr)) {
@@ -209,7 +231,8 @@ bool SoftMmu::Modify(Cpu& cpu, uint64_t address, size_t size, Change change, voi
     return Store(cpu, address, &value, size);
   }
   Page page;
-  if (!Translate(cpu, address, Access::kWrite, &page)) return false;
+  bool known = KnownForWriting(cpu, address, &page);
+  if (!known && !Translate(cpu, address, Access::kWrite, &page)) return false;
   if (page.host == nullptr) {
     cpu.stop = Stop::kHandOff;
     return false;
@@ -234,7 +257,7 @@ bool SoftMmu::Modify(Cpu& cpu, uint64_t address, size_t size, Change change, voi
     value = change(value, context);
     StorePhysical(page, reinterpret_cast<const uint8_t*>(&value), size);
   }
-  Fill(cpu, address, page, true);
+  if (!known) Fill(cpu, address, page, true);
   Refresh(cpu);
   return true;
 }
@@ -289,12 +312,28 @@ bool SoftMmu::WritableRun(Cpu& cpu, uint64_t address, size_t limit, Run* run) {
 
 void SoftMmu::Refresh(Cpu& cpu) {
   if (cpu.page_generation != flags_->generation()) {
+    uint64_t missed = flags_->generation() - cpu.page_generation;
+    if (missed <= PageFlags::kRecent) {
+      for (uint64_t g = cpu.page_generation; g != flags_->generation(); ++g) {
+        DropWrites(cpu, flags_->Marked(g));
+      }
+    } else {
+      for (TlbEntry& entry : cpu.tlb) entry.write_page = kNoPage;
+    }
     cpu.page_generation = flags_->generation();
-    for (TlbEntry& entry : cpu.tlb) entry.write_page = kNoPage;
   }
   if (cpu.code_generation != code_->generation()) {
     cpu.code_generation = code_->generation();
     ForgetJumps(cpu);
+  }
+}
+
+void SoftMmu::DropWrites(Cpu& cpu, uint64_t physical) const {
+  auto bytes = memory_.Slice(physical, kPageSize);
+  if (!bytes) return;
+  auto host = reinterpret_cast<uint64_t>(bytes->data());
+  for (TlbEntry& entry : cpu.tlb) {
+    if ((entry.write_page << 12) + entry.addend == host) entry.write_page = kNoPage;
   }
 }
 
@@ -306,14 +345,14 @@ void SoftMmu::FlushAll(Cpu& cpu) {
   for (TlbEntry& entry : cpu.tlb) entry.read_page = entry.write_page = kNoPage;
   upper_half_has_local_ = false;
   largest_page_bits_ = {12, 12};
+  for (FetchEntry& entry : cpu.fetches) entry.page = kNoPage;
   ForgetJumps(cpu);
 }
 
 void SoftMmu::FlushForCr3(Cpu& cpu) {
   if (upper_half_has_local_) return FlushAll(cpu);
   for (size_t i = 0; i < kTlbHalf; ++i) cpu.tlb[i].read_page = cpu.tlb[i].write_page = kNoPage;
-  // Jumps are remembered only within the upper half (CodeCache's users see to it), whose
-  // mappings are all global here.
+  // Fetches and jumps are remembered only within the upper half, whose mappings are all global here.
 }
 
 void SoftMmu::LoadCr3(Cpu& cpu, uint64_t value) {
@@ -337,10 +376,15 @@ void SoftMmu::FlushPage(Cpu& cpu, uint64_t address) {
       entry.read_page = entry.write_page = kNoPage;
     }
   }
-  // Of the lower half no jump is remembered.
+  // Of the lower half no fetch is remembered, and no jump but to the very end of the upper.
   if (address >> 63 == 0) return;
+  for (FetchEntry& fetch : cpu.fetches) {
+    if (fetch.page >> (bits - 12) == address >> bits) fetch.page = kNoPage;
+  }
+  if (!IsRemembered(address)) return;
   for (size_t i = 0; i < kJumpEntries; ++i) {
-    if (cpu.jumps[i].rip >> bits == address >> bits) cpu.jumps[i].rip = NoJump(i);
+    auto rip = static_cast<uint64_t>(int64_t{cpu.jumps[i].rip});
+    if (rip >> bits == address >> bits) cpu.jumps[i].rip = NoJump(i);
   }
 }
 

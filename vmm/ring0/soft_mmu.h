@@ -76,6 +76,8 @@ class SoftMmu {
   bool PageFault(Cpu& cpu, uint64_t address, Access access, uint32_t extra);
   bool StorePhysical(const Page& page, const uint8_t* bytes, size_t size);
   void StoreTable(uint64_t physical, uint8_t* host, const uint8_t* bytes, size_t size);
+  bool KnownForWriting(Cpu& cpu, uint64_t address, Page* page) const;
+  void DropWrites(Cpu& cpu, uint64_t physical) const;
   static void ForgetJumps(Cpu& cpu);
   void Fill(Cpu& cpu, uint64_t address, const Page& page, bool write);
 

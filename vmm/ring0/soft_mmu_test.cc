@@ -290,6 +290,55 @@ TEST_F(SoftMmuTest, StoresToTablesAreSeen) {
   EXPECT_TRUE(machine_.tables().IsTable(kOther));
 }
 
+TEST_F(SoftMmuTest, MarkingAPageTakesTheRightToWriteItAlone) {
+  constexpr uint64_t kFirst = 0x100000;
+  constexpr uint64_t kPages = 64;
+  auto address = [](uint64_t i) { return kHigh + i * kPageSize; };
+  for (uint64_t i = 0; i < kPages; ++i) {
+    machine_.Map(address(i), kFirst + i * kPageSize, kWrite | kEntryGlobal);
+    Write(address(i), i);
+  }
+  auto writable = [&](uint64_t i) { return TlbOf(cpu(), address(i)).write_page == address(i) >> 12; };
+  machine_.flags().Set(kFirst + 5 * kPageSize, PageFlags::kTable);
+  machine_.flags().Set(kFirst + 7 * kPageSize + 8, PageFlags::kCode);
+  machine_.mmu().Refresh(cpu());
+  for (uint64_t i = 0; i < kPages; ++i) EXPECT_EQ(writable(i), i != 5 && i != 7) << i;
+  // More than are remembered: all go.
+  for (uint64_t i = 20; i < 22 + PageFlags::kRecent; ++i) {
+    machine_.flags().Set(kFirst + i * kPageSize, PageFlags::kTable);
+  }
+  machine_.mmu().Refresh(cpu());
+  for (uint64_t i = 0; i < kPages; ++i) EXPECT_FALSE(writable(i)) << i;
+}
+
+// A store to a table or to code needs no walk if one has been made; nothing else changes.
+TEST_F(SoftMmuTest, StoresWithCareAreRemembered) {
+  constexpr uint64_t kEntry = kPresent | kEntryUser | kEntryAccessed;
+  machine_.Map(kHigh, kData, kWrite | kEntryGlobal);
+  machine_.flags().Set(kData, PageFlags::kTable);
+  for (uint64_t i = 0; i < 4; ++i) {
+    Write(kHigh + 8 * i, kEntry | (i + 1) << 12);
+    Write(kHigh + 8 * i, 0);
+    EXPECT_TRUE(Modify<uint64_t, true>(cpu(), kHigh + 8 * i, [](uint64_t) { return kEntry; }));
+    EXPECT_TRUE(Increment(kHigh + 8 * i));
+    auto& queue = machine_.tables().replay_queue();
+    EXPECT_EQ(queue, std::vector<uint64_t>(2, kData + 8 * i));
+    queue.clear();
+  }
+  EXPECT_NE(TlbOf(cpu(), kHigh).special, 0u);
+  // Gone with the translation, and of no use to another one.
+  *machine_.Entry(kHigh, 1) = kPresent;
+  machine_.mmu().FlushPage(cpu(), kHigh);
+  EXPECT_FALSE(Store<uint64_t>(cpu(), kHigh, 1));
+  EXPECT_EQ(cpu().stop, Stop::kException);
+  machine_.Map(kHigh, kOther, kWrite | kEntryGlobal);
+  machine_.mmu().FlushPage(cpu(), kHigh);
+  EXPECT_EQ(Read(kHigh), 0u);
+  EXPECT_EQ(TlbOf(cpu(), kHigh).special, 0u);
+  Write(kHigh, 3);
+  EXPECT_EQ(machine_.Quad(kOther), 3u);
+}
+
 TEST_F(SoftMmuTest, ChangedMappingWithoutFlushWritesNoTable) {
   machine_.Map(kA, kData, kWrite);
   machine_.Map(kB, kData + kPageSize, kWrite);

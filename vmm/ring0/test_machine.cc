@@ -24,6 +24,7 @@ TestMachine::TestMachine()
   if (!mmio_.Attach(kMmio, kPageSize, &device_).ok()) abort();
   cpu_.mmu = &mmu_;
   cpu_.code = &code_;
+  cpu_.code_base = code_.base();
   cpu_.single = single_.data();
   cpu_.cr0 = kCr0Paging | kCr0ProtectionEnable | kCr0WriteProtect;
   cpu_.cr3 = kRoot;
