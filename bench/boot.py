@@ -4,8 +4,8 @@
     bench/boot.py [--rounds N] [--memory MiB] [--cpus N] [--ring0 auto|kvm|engine]
                   [--rootfs FILE [--command WORDS]]
 
-For cube-vmm: each phase of its report, the instructions KVM emulated, and, in a run of its own, the
-process's private memory with an idle guest, guest memory apart. For QEMU (machine microvm, -accel
+For cube-vmm: each phase of its report, the instructions KVM emulated, and, in runs of their own, the
+process's private memory with an idle guest, guest memory apart, alone and as one of three. For QEMU (machine microvm, -accel
 tcg): from its start to the moment the guest's agent runs, which without a mailbox resets the VM.
 With --rootfs, cube-vmm boots from that disk (no QEMU) and runs the command, by default a Python
 that prints.
@@ -76,15 +76,24 @@ def qemu_boot(args, figures):
     figures.setdefault("QEMU TCG: start to agent, ms", []).append(seconds * 1e3)
 
 
-def private_memory(args):
-    """KiB of private resident memory of an idle cube-vmm, without the guest's own."""
+def idle_vmm(args):
     vmm = subprocess.Popen(
         [args.vmm, "run", f"--ring0={args.ring0}", "--kernel", args.kernel, "--initrd",
          args.initrd, "--memory", str(args.memory), *rootfs(args), "--", "/bin/sh", "-c", "echo up; sleep 1000"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    if vmm.stdout.readline() != b"up\n":
+        vmm.kill()
+        sys.exit("the guest did not come up")
+    return vmm
+
+
+def private_memory(args, instances):
+    """KiB of private resident memory of one of some idle cube-vmms, without its guest's own."""
+    vmms = []
     try:
-        if vmm.stdout.readline() != b"up\n":
-            sys.exit("the guest did not come up")
+        for _ in range(instances):
+            vmms.append(idle_vmm(args))
+        vmm = vmms[0]
         # Idle for a while: memory that only the start needed is given back after a second or two.
         time.sleep(5)
         private = {"Private_Clean": 0, "Private_Dirty": 0}
@@ -98,8 +107,9 @@ def private_memory(args):
                 private[fields[0].rstrip(":")] += int(fields[1])
         return private
     finally:
-        vmm.kill()
-        vmm.wait()
+        for vmm in vmms:
+            vmm.kill()
+            vmm.wait()
 
 
 def main():
@@ -128,10 +138,11 @@ def main():
         cube_boot(args, figures)
         if not args.no_qemu:
             qemu_boot(args, figures)
-    private = private_memory(args)
-    figures["cube-vmm: private memory, KiB"] = [sum(private.values())]
-    figures["cube-vmm: private dirty memory, KiB"] = [private["Private_Dirty"]]
-    figures["cube-vmm: private clean memory (its own file), KiB"] = [private["Private_Clean"]]
+    # The pages of the program's file are its own only while no other VM runs.
+    for instances, among in ((1, "alone"), (3, "one of three")):
+        private = private_memory(args, instances)
+        figures[f"cube-vmm {among}: private memory, KiB"] = [sum(private.values())]
+        figures[f"cube-vmm {among}: private dirty memory, KiB"] = [private["Private_Dirty"]]
     print(f"\n{'':52} {'median':>12} {'least':>12} {'most':>12}")
     for name, values in figures.items():
         print(f"{name:52} {statistics.median(values):12.1f} {min(values):12.1f} {max(values):12.1f}")

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "vmm/assist/guest_virtual.h"
 #include "vmm/paging.h"
 #include "vmm/ring0/test_machine.h"
@@ -319,7 +321,7 @@ TEST_F(SoftMmuTest, StoresWithCareAreRemembered) {
   for (uint64_t i = 0; i < 4; ++i) {
     Write(kHigh + 8 * i, kEntry | (i + 1) << 12);
     Write(kHigh + 8 * i, 0);
-    EXPECT_TRUE(Modify<uint64_t, true>(cpu(), kHigh + 8 * i, [](uint64_t) { return kEntry; }));
+    EXPECT_TRUE((Modify<uint64_t, true>(cpu(), kHigh + 8 * i, [](uint64_t) { return kEntry; })));
     EXPECT_TRUE(Increment(kHigh + 8 * i));
     auto& queue = machine_.tables().replay_queue();
     EXPECT_EQ(queue, std::vector<uint64_t>(2, kData + 8 * i));
