@@ -19,7 +19,8 @@ import time
 
 from boot import BIN, machine
 
-# One operation of each, counted: how often it is repeated for that.
+# One operation of each, counted: how often it is repeated for that, at least, and at least for a
+# second, next to which the differences between two boots are small.
 COUNTED = {
     "getpid": 1000, "anonymous write fault": 1024, "zero page fault": 1024,
     "file fault, per page": 4096, "copy on write fault": 1024, "pread 4 KiB": 500,
@@ -110,13 +111,15 @@ def print_table(results):
             for line in lines} if "engine" in engines else {}
 
 
-def count_operation(args, name):
+def count_operation(args, name, nanoseconds):
     """What the engine counts for one operation: the difference of two runs, by the operations."""
     counts = []
-    for repetitions in (0, COUNTED[name]):
+    count = max(COUNTED[name], int(1e9 / nanoseconds))
+    for repetitions in (0, count):
         _, report = cube(args, "engine", "/bin/ring0_bench", "--repeat", name, str(repetitions))
-        counts.append(dict(report["assists"], exits=report["exits"]))
-    return {key: (value - counts[0].get(key, 0)) / COUNTED[name]
+        counts.append(dict(report["assists"], exits=report["exits"],
+                           us=report["milliseconds"]["command"] * 1e3))
+    return {key: (value - counts[0].get(key, 0)) / count
             for key, value in counts[1].items()}
 
 
@@ -129,8 +132,8 @@ def print_counts(args, medians):
     for name in COUNTED:
         if name not in medians:
             continue
-        counts = count_operation(args, name)
-        elapsed = medians[name] / 1e3
+        counts = count_operation(args, name, medians[name])
+        elapsed = counts["us"]
         instructions = counts["ring0 instructions"]
         outside = max(elapsed - counts["ring0 us in KVM_RUN"], 1e-3)
         rates = [instructions / elapsed, instructions / outside,

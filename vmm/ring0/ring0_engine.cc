@@ -22,6 +22,8 @@ constexpr int32_t kStopCost = 64;
 constexpr size_t kMostReplays = 16384;
 // How long an interrupt that nothing announced may wait for KVM to be asked.
 constexpr uint64_t kPollMicroseconds = 1000;
+// How long a vCPU spins before it offers its processor to the others.
+constexpr uint64_t kSpinMicroseconds = 60;
 constexpr uint64_t kMsrLength = 2;
 
 }  // namespace
@@ -65,7 +67,9 @@ Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcp
   cpu_->tsc_known = offset.ok();
   if (offset.ok()) cpu_->tsc_offset = *offset;
   tsc_khz_ = vcpu->TscKhz();
-  poll_interval_ = (tsc_khz_ == 0 ? 2000000 : tsc_khz_) * kPollMicroseconds / 1000;
+  uint64_t khz = tsc_khz_ == 0 ? 2000000 : tsc_khz_;
+  poll_interval_ = khz * kPollMicroseconds / 1000;
+  spin_limit_ = khz * kSpinMicroseconds / 1000;
   const uint32_t msrs[] = {kMsrKernelGsBase, kMsrTscAux, kMsrStar, kMsrLstar, kMsrSyscallMask};
   CUBE_ASSIGN(std::vector<kvm_msr_entry> values, vcpu->GetMsrs(msrs));
   cpu_->kernel_gs_base = kvm_kernel_gs_base_ = values[0].data;
@@ -220,6 +224,7 @@ Status Ring0Engine::Enter(KvmVcpu* vcpu, Mode mode, uint16_t code) {
   // STI and HLT themselves.
   if (mode == Mode::kHalt) expected_emulated_ = emulated_.Read() + 2;
   if (mode != Mode::kReplay) Leave();
+  if (mode == Mode::kUser && several_vcpus_) shared_->GiveWay();
   return OkStatus();
 }
 
@@ -270,6 +275,20 @@ Status Ring0Engine::EnterReplay(KvmVcpu* vcpu, const KvmStub::ReplayEnd& end) {
   // No interrupt may show the guest the stub as its own code; the return sets the flag anew.
   regs->rflags &= ~kFlagInterrupt;
   return OkStatus();
+}
+
+// Whether the guest has done nothing but PAUSE for longer than another vCPU, running, takes to
+// answer an interrupt.
+bool Ring0Engine::HasSpunForLong() {
+  bool paused = std::exchange(cpu_->paused, false);
+  uint64_t now = __rdtsc();
+  if (!paused || spins_since_ == 0) {
+    spins_since_ = paused ? now : 0;
+    return false;
+  }
+  if (now - spins_since_ < spin_limit_) return false;
+  spins_since_ = 0;
+  return true;
 }
 
 // KVM injects what is pending, which then comes through the stub, or leaves at once.
@@ -348,7 +367,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnStop(KvmVcpu* vcpu, Stop stop) {
         CUBE_TRY(EnterPoll(vcpu));
         return Outcome::kRun;
       }
-      shared_->Yield(std::exchange(cpu_->paused, false));
+      shared_->Yield(HasSpunForLong());
       mmu_.Refresh(*cpu_);
       return Outcome::kNotMine;
     case Stop::kException: {

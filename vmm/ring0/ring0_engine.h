@@ -93,6 +93,7 @@ class Ring0Engine {
   Status OnMsrWritten(KvmVcpu* vcpu, std::optional<uint32_t> index);
   bool InterruptMayWait() const;
   uint8_t NmiStack();
+  bool HasSpunForLong();
 
   // Exits.
   Result<Outcome> OnExit(KvmVcpu* vcpu);
@@ -139,6 +140,8 @@ class Ring0Engine {
   uint64_t deadline_ = ~0ull;   // guest TSC of the next timer interrupt
   uint64_t last_run_ = 0;       // host TSC of the last KVM_RUN
   uint64_t poll_interval_ = 0;  // in ticks of the host's TSC
+  uint64_t spin_limit_ = 0;     // likewise
+  uint64_t spins_since_ = 0;    // host TSC; 0 if the guest does not spin
 
   uint64_t tsc_khz_ = 0;
   uint64_t run_started_ = 0;  // host TSC at the end of BeforeRun()

@@ -61,6 +61,10 @@ void Ring0Shared::AnnounceInterrupt(uint32_t vcpus) {
   }
 }
 
+void Ring0Shared::GiveWay() const {
+  if (offering_.load(std::memory_order_relaxed) != 0) sched_yield();
+}
+
 void Ring0Shared::RaiseEdge(uint32_t gsi) {
   // A GSI that KVM does not know is a mistake of the VMM's, found when the line was bound.
   (void)vm_.PulseIrq(gsi);
@@ -68,13 +72,16 @@ void Ring0Shared::RaiseEdge(uint32_t gsi) {
 }
 
 void Ring0Shared::Yield(bool waits) {
-  if (waiting_.load(std::memory_order_relaxed) == 0) {
-    if (!waits) return;
-    // Who is waited for may be in user mode, or want to be, without a processor to run on.
+  if (waits) {
+    // Whoever is waited for, by a shoot-down for one, may be without a processor to run on, which
+    // the host would give it at the next of its ticks, milliseconds from now.
+    offering_.fetch_add(1, std::memory_order_relaxed);
     lock_.unlock();
     sched_yield();
+    offering_.fetch_sub(1, std::memory_order_relaxed);
     return Acquire();
   }
+  if (waiting_.load(std::memory_order_relaxed) == 0) return;
   // The lock is not fair: who waits must be given the time to wake up and take it.
   constexpr int kPatience = 1000;
   uint64_t turn = turn_.load(std::memory_order_relaxed);

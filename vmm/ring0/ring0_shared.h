@@ -33,8 +33,10 @@ class Ring0Shared : public InterruptController {
   // Takes and gives up the lock, between blocks; Yield() does both if another vCPU waits for it.
   void Acquire();
   void Release() { lock_.unlock(); }
-  // With `waits`, for something that another vCPU must do, the host's processor is offered as well.
+  // With `waits`, for something that other vCPUs must do, the host's processor is offered as well.
   void Yield(bool waits);
+  // A vCPU that is about to leave ring 0, without the lock: gives way to one that waits as above.
+  void GiveWay() const;
   // An interrupt is on its way to these vCPUs (bits by number): the engines that are interpreting
   // ask KVM for it at their next poll. Any thread.
   void AnnounceInterrupt(uint32_t vcpus);
@@ -70,6 +72,7 @@ class Ring0Shared : public InterruptController {
   std::mutex lock_;
   std::atomic<int> waiting_{0};
   std::atomic<uint64_t> turn_{0};  // counts the takers of the lock
+  std::atomic<int> offering_{0};   // vCPUs that have offered their processor and want it back
   std::atomic<bool> trim_{false};
 };
 
