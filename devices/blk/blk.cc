@@ -118,9 +118,10 @@ void Blk::ProcessQueue(uint32_t) {
   paused_ = false;
   virtio::Virtqueue& queue = host().queue(0);
   bool limited = false;
+  uint32_t started = 0;
   do {
     queue.DisableKicks();
-    while (queue.HasAvailable()) {
+    while (started < kMaxBatch && queue.HasAvailable()) {
       if (!limiter_->Ready()) {
         limited = true;  // and come back by its timer
         break;
@@ -130,11 +131,13 @@ void Blk::ProcessQueue(uint32_t) {
         FreeRequest(request);
         break;
       }
+      ++started;
       StartRequest(request);
     }
     disk_queue_.Run();
     queue.Notify();
-  } while (!limited && queue.EnableKicks());
+  } while (!limited && queue.EnableKicks() && started < kMaxBatch);
+  if (!limited && queue.HasAvailable()) host().ProcessLater(0);
 }
 
 Blk::Request* Blk::NewRequest() {

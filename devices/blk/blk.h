@@ -29,6 +29,8 @@ class Blk : public virtio::Device {
   static constexpr uint16_t kQueueSize = 256;
   // A chain has its header and its status beside the segments.
   static constexpr uint32_t kMaxSegments = kQueueSize - 2;
+  // Requests started before others on the event loop have their turn.
+  static constexpr uint32_t kMaxBatch = 64;
   // Bounds for how long one discard keeps the host busy.
   static constexpr uint32_t kMaxDiscardSectors = 1 << 22;  // 2 GiB
 

@@ -291,6 +291,18 @@ TEST_P(BlkTest, ABatchIsOneInterrupt) {
 }
 
 // What a flush has answered is in the file, whatever becomes of the process.
+TEST_P(BlkTest, ADriverThatAlwaysHasMoreLeavesOthersTheirTurn) {
+  Start({.base = base_});
+  for (uint32_t i = 0; i <= Blk::kMaxBatch; ++i) Add(blk::kRequestGetId, 0, {}, 0);
+  {
+    std::lock_guard lock(device().mutex());
+    device().ProcessQueue(0);
+  }
+  for (uint32_t i = 0; i < Blk::kMaxBatch; ++i) ASSERT_TRUE(driver_->TakeUsed(0)) << i;
+  EXPECT_FALSE(driver_->TakeUsed(0));
+  EXPECT_TRUE(driver_->WaitUsed(0));  // without another kick
+}
+
 TEST_P(BlkTest, AFlushCommitsTheOverlay) {
   StartOverlay();
   auto bytes = Pattern(4096, 2);

@@ -13,9 +13,11 @@ void Rng::ReadConfig(uint32_t, std::span<uint8_t> out) {
 
 void Rng::ProcessQueue(uint32_t) {
   virtio::Virtqueue& queue = host().queue(0);
+  uint32_t handled = 0;
   do {
     queue.DisableKicks();
-    while (queue.Pop(&chain_)) {
+    while (handled < kMaxBatch && queue.Pop(&chain_)) {
+      ++handled;
       uint32_t written = 0;
       iovecs_.clear();
       chain_.WritableIovecs(0, kMaxRequest, &iovecs_);
@@ -29,7 +31,8 @@ void Rng::ProcessQueue(uint32_t) {
       queue.Push(&chain_, written);
     }
     queue.Notify();
-  } while (queue.EnableKicks());
+  } while (queue.EnableKicks() && handled < kMaxBatch);
+  if (queue.HasAvailable()) host().ProcessLater(0);
 }
 
 }  // namespace cube::devices

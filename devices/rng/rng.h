@@ -15,6 +15,8 @@ class Rng : public virtio::Device {
  public:
   // Bounds what one request makes the host generate; the driver asks again for more.
   static constexpr uint32_t kMaxRequest = 64 * 1024;
+  // Requests answered before others on the event loop have their turn.
+  static constexpr uint32_t kMaxBatch = 16;
 
   static std::unique_ptr<Rng> Create() { return std::make_unique<Rng>(); }
 

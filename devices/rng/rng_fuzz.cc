@@ -4,6 +4,6 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace cube;
   devices::virtio::fake::FuzzDevice({data, size},
-                                       [](vmm::EventLoop*) { return devices::Rng::Create(); });
+                                    [](vmm::EventLoop*) { return devices::Rng::Create(); });
   return 0;
 }

@@ -35,6 +35,19 @@ TEST(Rng, OneRequestIsBounded) {
   EXPECT_EQ(driver.WaitUsed(0)->written, Rng::kMaxRequest);
 }
 
+TEST(Rng, ADriverThatAlwaysHasMoreLeavesOthersTheirTurn) {
+  FakeDriver driver(Make);
+  driver.Start();
+  for (uint32_t i = 0; i <= Rng::kMaxBatch; ++i) driver.AddRequest(0, {}, {16}, nullptr);
+  {
+    std::lock_guard lock(driver.device().mutex());
+    driver.device().ProcessQueue(0);
+  }
+  for (uint32_t i = 0; i < Rng::kMaxBatch; ++i) ASSERT_TRUE(driver.TakeUsed(0)) << i;
+  EXPECT_FALSE(driver.TakeUsed(0));
+  EXPECT_TRUE(driver.WaitUsed(0));  // without another kick
+}
+
 TEST(Rng, BuffersToReadFromGetNothing) {
   FakeDriver driver(Make);
   driver.Start();
