@@ -12,6 +12,7 @@
 
 #include "devices/fs/testing/fuse_client.h"
 #include "devices/virtio/testing/device_fuzz.h"
+#include "devices/virtio/testing/fuzz_input.h"
 
 namespace {
 
@@ -19,6 +20,7 @@ using cube::devices::fs::FsDevice;
 using cube::devices::fs::ShareConfig;
 using cube::devices::fs::testing::FuseClient;
 using cube::devices::fs::testing::HostTree;
+using cube::devices::virtio::fake::FuzzInput;
 
 constexpr char kSecret[] = "not for the guest";
 
@@ -32,27 +34,6 @@ ShareConfig Share(const HostTree& tree) {
   return config;
 }
 
-class Bytes {
- public:
-  explicit Bytes(std::span<const uint8_t> bytes) : bytes_(bytes) {}
-  bool empty() const { return bytes_.empty(); }
-  std::span<const uint8_t> rest() const { return bytes_; }
-  uint8_t Take() {
-    if (bytes_.empty()) return 0;
-    uint8_t byte = bytes_[0];
-    bytes_ = bytes_.subspan(1);
-    return byte;
-  }
-  std::span<const uint8_t> Take(size_t size) {
-    auto taken = bytes_.first(std::min(size, bytes_.size()));
-    bytes_ = bytes_.subspan(taken.size());
-    return taken;
-  }
-
- private:
-  std::span<const uint8_t> bytes_;
-};
-
 template <typename T>
 void Append(std::vector<uint8_t>* out, T value) {
   const auto* raw = reinterpret_cast<const uint8_t*>(&value);
@@ -60,28 +41,28 @@ void Append(std::vector<uint8_t>* out, T value) {
 }
 
 // Requests one by one, their arguments put together of small numbers, large ones and names.
-void PlayRequests(Bytes input, FuseClient* client) {
+void PlayRequests(FuzzInput input, FuseClient* client) {
   static const char* const kNames[] = {"file", "dir", "link", "out", "new", "..", "a/b", "sub"};
   for (int step = 0; step < 60 && !input.empty(); ++step) {
-    uint32_t opcode = input.Take() % 54;
-    uint64_t node = input.Take() % 12;
+    uint32_t opcode = input.Take<uint8_t>() % 54;
+    uint64_t node = input.Take<uint8_t>() % 12;
     std::vector<uint8_t> arguments;
-    for (uint8_t parts = input.Take() % 12; parts > 0; --parts) {
-      uint8_t kind = input.Take();
+    for (uint8_t parts = input.Take<uint8_t>() % 12; parts > 0; --parts) {
+      uint8_t kind = input.Take<uint8_t>();
       switch (kind % 8) {
         case 0:
         case 1:
-          Append<uint64_t>(&arguments, input.Take() % 12);
+          Append<uint64_t>(&arguments, input.Take<uint8_t>() % 12);
           break;
         case 2:
-          Append<uint32_t>(&arguments, input.Take());
+          Append<uint32_t>(&arguments, input.Take<uint8_t>());
           break;
         case 3:
-          Append<uint64_t>(&arguments, uint64_t{input.Take()} << (kind % 64));
+          Append<uint64_t>(&arguments, uint64_t{input.Take<uint8_t>()} << (kind % 64));
           break;
         case 4:
         case 5: {
-          std::string name = kNames[input.Take() % std::size(kNames)];
+          std::string name = kNames[input.Take<uint8_t>() % std::size(kNames)];
           arguments.insert(arguments.end(), name.c_str(), name.c_str() + name.size() + 1);
           break;
         }
@@ -89,12 +70,12 @@ void PlayRequests(Bytes input, FuseClient* client) {
           Append<uint64_t>(&arguments, 0);
           break;
         default: {
-          auto raw = input.Take(kind / 8);
+          auto raw = input.TakeBytes(kind / 8);
           arguments.insert(arguments.end(), raw.begin(), raw.end());
         }
       }
     }
-    client->Call(opcode, node, arguments, input.Take() * 16, opcode % 2);
+    client->Call(opcode, node, arguments, input.Take<uint8_t>() * 16, opcode % 2);
     if (opcode == FUSE_DESTROY) client->Init();
   }
 }
@@ -104,7 +85,7 @@ void PlayState(std::span<const uint8_t> input, FuseClient* client) {
   if (!client->device().Load(&reader).ok()) return;
   cube::StateWriter writer;
   (void)client->device().Save(&writer);
-  PlayRequests(Bytes(input), client);
+  PlayRequests(FuzzInput(input), client);
 }
 
 }  // namespace
@@ -139,7 +120,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (data[0] % 4 == 1) {
       PlayState(rest, &client);
     } else {
-      PlayRequests(Bytes(rest), &client);
+      PlayRequests(FuzzInput(rest), &client);
     }
   }
   if (tree.Read("secret") != kSecret) __builtin_trap();

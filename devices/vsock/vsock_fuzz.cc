@@ -3,40 +3,22 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cstring>
-
 #include "devices/virtio/testing/device_fuzz.h"
+#include "devices/virtio/testing/fuzz_input.h"
 #include "devices/vsock/vsock_guest.h"
 
 namespace cube::devices {
 namespace {
 
 using namespace vsock;
+using virtio::fake::FuzzInput;
 using vsock::testing::VsockGuest;
-
-class Input {
- public:
-  explicit Input(std::span<const uint8_t> bytes) : bytes_(bytes) {}
-  bool empty() const { return bytes_.empty(); }
-  template <typename T>
-  T Take() {
-    T value = {};
-    size_t size = std::min(sizeof value, bytes_.size());
-    memcpy(&value, bytes_.data(), size);
-    bytes_ = bytes_.subspan(size);
-    return value;
-  }
-
- private:
-  std::span<const uint8_t> bytes_;
-};
 
 constexpr uint32_t kListeningPort = 1;
 
 class Player {
  public:
-  explicit Player(Input input)
+  explicit Player(FuzzInput input)
       : input_(input), guest_(5'000'000, input_.Take<uint8_t>() % 16), listener_(guest_.Listen(1)) {
     guest_.AddEventBuffers(input_.Take<uint8_t>() % 4);
   }
@@ -138,7 +120,7 @@ class Player {
     if (guest_.CanSend()) guest_.Send(header, std::string(size, 'y'));
   }
 
-  Input input_;
+  FuzzInput input_;
   VsockGuest guest_;
   UniqueFd listener_;
   std::vector<UniqueFd> clients_;
@@ -166,7 +148,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if ((data[0] & 1) != 0) {
     virtio::fake::FuzzDevice(rest, MakeAlone);
   } else {
-    Player(Input(rest)).Play();
+    Player(FuzzInput(rest)).Play();
   }
   return 0;
 }

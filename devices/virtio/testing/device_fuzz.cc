@@ -1,41 +1,18 @@
 #include "devices/virtio/testing/device_fuzz.h"
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 #include "devices/virtio/testing/fake_driver.h"
+#include "devices/virtio/testing/fuzz_input.h"
 
 namespace cube::devices::virtio::fake {
 namespace {
 
 constexpr int kMaxSteps = 200;
 
-// The input, consumed from the front; zeros when it has ended.
-class Input {
- public:
-  explicit Input(std::span<const uint8_t> bytes) : bytes_(bytes) {}
-  bool empty() const { return bytes_.empty(); }
-  template <typename T>
-  T Take() {
-    T value = {};
-    size_t size = std::min(sizeof value, bytes_.size());
-    memcpy(&value, bytes_.data(), size);
-    bytes_ = bytes_.subspan(size);
-    return value;
-  }
-  std::span<const uint8_t> TakeBytes(size_t size) {
-    auto result = bytes_.first(std::min(size, bytes_.size()));
-    bytes_ = bytes_.subspan(result.size());
-    return result;
-  }
-
- private:
-  std::span<const uint8_t> bytes_;
-};
-
 // An address that is most often in guest memory, sometimes at its edge, sometimes anywhere.
-uint64_t Address(Input& input) {
+uint64_t Address(FuzzInput& input) {
   auto kind = input.Take<uint8_t>();
   auto value = input.Take<uint32_t>();
   if (kind < 200) return FakeDriver::kMemoryStart + value % FakeDriver::kMemorySize;
@@ -43,7 +20,7 @@ uint64_t Address(Input& input) {
   return uint64_t{value} << (kind % 32);
 }
 
-Descriptor AnyDescriptor(Input& input, uint16_t queue_size) {
+Descriptor AnyDescriptor(FuzzInput& input, uint16_t queue_size) {
   Descriptor descriptor;
   descriptor.address = Address(input);
   auto length = input.Take<uint32_t>();
@@ -56,7 +33,7 @@ Descriptor AnyDescriptor(Input& input, uint16_t queue_size) {
 
 class Player {
  public:
-  Player(Input input, const std::function<std::unique_ptr<Device>(vmm::EventLoop*)>& make)
+  Player(FuzzInput input, const std::function<std::unique_ptr<Device>(vmm::EventLoop*)>& make)
       : input_(input), make_(make), driver_(make) {}
 
   void Play() {
@@ -140,7 +117,7 @@ class Player {
     driver_.Kick(queue);
   }
 
-  Input input_;
+  FuzzInput input_;
   const std::function<std::unique_ptr<Device>(vmm::EventLoop*)>& make_;
   FakeDriver driver_;
 };
@@ -149,7 +126,7 @@ class Player {
 
 void FuzzDevice(std::span<const uint8_t> input,
                 const std::function<std::unique_ptr<Device>(vmm::EventLoop*)>& make) {
-  Player(Input(input), make).Play();
+  Player(FuzzInput(input), make).Play();
 }
 
 }  // namespace cube::devices::virtio::fake
