@@ -2,7 +2,6 @@
 
 #include <sys/resource.h>
 
-#include <charconv>
 #include <string_view>
 
 #include "devices/balloon/balloon.h"
@@ -11,6 +10,7 @@
 #include "devices/vsock/vsock.h"
 #include "vmm/cli/disk_option.h"
 #include "vmm/cli/net_option.h"
+#include "vmm/cli/option_words.h"
 #include "vmm/cli/share_option.h"
 #include "vmm/memory_map.h"
 
@@ -58,21 +58,15 @@ void AllowDescriptors(rlim_t more) {
 // PATH[,cid=N]
 Result<::cube::devices::VsockConfig> ParseVsock(std::string_view text) {
   ::cube::devices::VsockConfig config;
-  size_t comma = text.find(',');
-  config.path = text.substr(0, comma);
-  while (comma != std::string_view::npos) {
-    text.remove_prefix(comma + 1);
-    comma = text.find(',');
-    std::string_view word = text.substr(0, comma);
-    if (!word.starts_with("cid=")) {
-      return Errorf("unknown option %s", std::string(word).c_str());
+  std::vector<std::string_view> words = SplitWords(text, ',');
+  config.path = words[0];
+  for (size_t i = 1; i < words.size(); ++i) {
+    if (!words[i].starts_with("cid=")) {
+      return Errorf("unknown option %s", std::string(words[i]).c_str());
     }
-    std::string_view number = word.substr(4);
-    auto [end, error] =
-        std::from_chars(number.data(), number.data() + number.size(), config.guest_cid);
-    if (error != std::errc() || end != number.data() + number.size()) {
-      return Errorf("%s is not a number", std::string(word).c_str());
-    }
+    auto number = WholeNumber(words[i].substr(4), UINT64_MAX);
+    if (!number) return Errorf("%s is not a number", std::string(words[i]).c_str());
+    config.guest_cid = *number;
   }
   return config;
 }

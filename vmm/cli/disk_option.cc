@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/unique_fd.h"
+#include "vmm/cli/option_words.h"
 
 namespace cube::vmm {
 namespace {
@@ -81,15 +82,10 @@ Result<UniqueFd> TemporaryFile() {
 
 Result<DiskOption> ParseDiskOption(const std::string& text) {
   DiskOption option;
-  std::string_view rest = text;
-  size_t colon = rest.find(':');
-  option.files.base = rest.substr(0, colon);
+  std::vector<std::string_view> words = SplitWords(text, ':');
+  option.files.base = words[0];
   if (option.files.base.empty()) return Errorf("a file is missing");
-  while (colon != rest.npos) {
-    rest.remove_prefix(colon + 1);
-    colon = rest.find(':');
-    CUBE_TRY(ParseWord(rest.substr(0, colon), &option));
-  }
+  for (size_t i = 1; i < words.size(); ++i) CUBE_TRY(ParseWord(words[i], &option));
   if (option.temporary && (option.files.read_only || !option.files.overlay.empty())) {
     return Errorf("'temporary' goes with neither ro nor overlay=");
   }

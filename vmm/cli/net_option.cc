@@ -2,25 +2,14 @@
 
 #include <arpa/inet.h>
 
-#include <charconv>
 #include <cstdio>
-#include <optional>
 #include <string_view>
 
 #include "devices/net/tap.h"
+#include "vmm/cli/option_words.h"
 
 namespace cube::vmm {
 namespace {
-
-// All of `text` as a number of at most `limit`.
-std::optional<uint64_t> Number(std::string_view text, uint64_t limit) {
-  uint64_t value = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value > limit) {
-    return std::nullopt;
-  }
-  return value;
-}
 
 bool ParseMac(const std::string& text, ::cube::devices::MacAddress* mac) {
   unsigned byte[6];
@@ -42,12 +31,12 @@ bool IsAddress(const std::string& text) {
 bool IsAddressWithPrefix(const std::string& text) {
   size_t slash = text.find('/');
   return slash != std::string::npos && IsAddress(text.substr(0, slash)) &&
-         Number(std::string_view(text).substr(slash + 1), 32).has_value();
+         WholeNumber(std::string_view(text).substr(slash + 1), 32).has_value();
 }
 
 // False if the value is not what the key takes, or the key is unknown.
 bool Take(const std::string& key, const std::string& value, NetOption* option) {
-  auto number = Number(value, ::cube::devices::TokenBucket::kMaxTokens);
+  auto number = WholeNumber(value, ::cube::devices::TokenBucket::kMaxTokens);
   auto set = [&](uint64_t* first, uint64_t* second) {
     if (!number) return false;
     *first = *number;
@@ -75,7 +64,7 @@ bool Take(const std::string& key, const std::string& value, NetOption* option) {
   if (key == "offloads") option->device.offloads = value == "on";
   if (key == "offloads") return value == "on" || value == "off";
   if (key == "fd") {
-    auto fd = Number(value, 1 << 20);
+    auto fd = WholeNumber(value, 1 << 20);
     option->fd = fd && *fd > 2 ? static_cast<int>(*fd) : -1;
     return option->fd > 2;
   }
@@ -91,10 +80,8 @@ bool Take(const std::string& key, const std::string& value, NetOption* option) {
 Result<NetOption> NetOption::Parse(const std::string& text) {
   NetOption option;
   CUBE_ASSIGN(option.device.mac, ::cube::devices::RandomMacAddress());
-  for (size_t start = 0; start <= text.size();) {
-    size_t end = std::min(text.find(',', start), text.size());
-    std::string word = text.substr(start, end - start);
-    start = end + 1;
+  for (std::string_view part : SplitWords(text, ',')) {
+    const std::string word(part);
     size_t equals = word.find('=');
     if (equals == std::string::npos ||
         !Take(word.substr(0, equals), word.substr(equals + 1), &option)) {

@@ -2,11 +2,10 @@
 
 #include <sys/resource.h>
 
-#include <algorithm>
-#include <charconv>
-#include <optional>
 #include <set>
 #include <string_view>
+
+#include "vmm/cli/option_words.h"
 
 namespace cube::vmm {
 namespace {
@@ -16,40 +15,26 @@ using devices::fs::ShareConfig;
 // Those of a VM without shares, and room for its other devices.
 constexpr size_t kOwnDescriptors = 512;
 
-// Takes what is before the next `separator`, or all there is.
-std::string_view TakeUntil(std::string_view* text, char separator) {
-  size_t end = std::min(text->find(separator), text->size());
-  std::string_view part = text->substr(0, end);
-  text->remove_prefix(std::min(end + 1, text->size()));
-  return part;
-}
-
-// A user or group; the greatest number means none in system calls.
-std::optional<uint32_t> ParseId(std::string_view text) {
-  uint32_t id = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
-  if (error != std::errc() || end != text.data() + text.size() || id == UINT32_MAX) {
-    return std::nullopt;
-  }
-  return id;
-}
-
 bool SetOption(std::string_view option, ShareConfig* share) {
   if (option == "ro") {
     share->read_only = true;
     return true;
   }
-  std::string_view name = TakeUntil(&option, '=');
-  std::optional<uint32_t> id = ParseId(option);
-  if (!id) return false;
+  size_t equals = option.find('=');
+  if (equals == option.npos) return false;
+  std::string_view name = option.substr(0, equals);
+  // The greatest number means none in system calls.
+  auto number = WholeNumber(option.substr(equals + 1), UINT32_MAX - 1);
+  if (!number) return false;
+  auto id = static_cast<uint32_t>(*number);
   if (name == "uid") {
     share->host_uid = id;
   } else if (name == "gid") {
     share->host_gid = id;
   } else if (name == "guest-uid") {
-    share->guest_uid = *id;
+    share->guest_uid = id;
   } else if (name == "guest-gid") {
-    share->guest_gid = *id;
+    share->guest_gid = id;
   } else {
     return false;
   }
@@ -63,12 +48,15 @@ Result<ShareConfig> ParseShare(const std::string& value) {
       Errorf("--share %s: HOSTDIR:TAG[:ro][,uid=N,gid=N,guest-uid=N,guest-gid=N] is expected",
              value.c_str());
   ShareConfig share;
-  std::string_view rest = value;
-  share.directory = TakeUntil(&rest, ':');
-  share.tag = TakeUntil(&rest, ':');
+  std::vector<std::string_view> parts = SplitWords(value, ':');
+  if (parts.size() < 2 || parts.size() > 3) return wrong;
+  share.directory = parts[0];
+  share.tag = parts[1];
   if (share.directory.empty() || share.tag.empty()) return wrong;
-  while (!rest.empty()) {
-    if (!SetOption(TakeUntil(&rest, ','), &share)) return wrong;
+  if (parts.size() == 3) {
+    for (std::string_view option : SplitWords(parts[2], ',')) {
+      if (!SetOption(option, &share)) return wrong;
+    }
   }
   Status tag = devices::fs::FsDevice::CheckTag(share.tag);
   if (!tag.ok()) return Error(tag.error()).Wrap("--share " + value);
