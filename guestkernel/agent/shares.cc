@@ -1,13 +1,12 @@
 #include "guestkernel/agent/shares.h"
 
-#include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 
-#include "base/unique_fd.h"
+#include "base/byte_io.h"
+#include "guestkernel/agent/kernel_words.h"
 #include "guestkernel/agent/log.h"
 
 namespace cube::agent {
@@ -16,8 +15,6 @@ namespace {
 constexpr std::string_view kWord = "cube.share=";
 constexpr std::string_view kReadOnly = ":ro";
 constexpr char kFolder[] = "/mnt/";
-// COMMAND_LINE_SIZE of x86.
-constexpr size_t kMaxCommandLine = 2048;
 
 bool IsTag(std::string_view tag) {
   if (tag.empty() || tag == "." || tag == "..") return false;
@@ -51,28 +48,20 @@ Status MountShare(const Share& share) {
 
 std::vector<Share> SharesOf(std::string_view command_line) {
   std::vector<Share> shares;
-  while (!command_line.empty()) {
-    size_t end = command_line.find_first_of(" \n");
-    std::string_view word = command_line.substr(0, end);
-    command_line.remove_prefix(end == command_line.npos ? command_line.size() : end + 1);
-    if (!word.starts_with(kWord)) continue;
-    word.remove_prefix(kWord.size());
-    bool read_only = word.ends_with(kReadOnly);
-    if (read_only) word.remove_suffix(kReadOnly.size());
-    if (IsTag(word)) shares.push_back({std::string(word), read_only});
+  for (std::string_view tag : KernelWords(command_line, kWord)) {
+    const bool read_only = CutSuffix(&tag, kReadOnly);
+    if (IsTag(tag)) shares.push_back({std::string(tag), read_only});
   }
   return shares;
 }
 
 void MountShares() {
-  UniqueFd file(open("/proc/cmdline", O_RDONLY | O_CLOEXEC));
-  char line[kMaxCommandLine];
-  ssize_t size = file.valid() ? read(file.get(), line, sizeof line) : -1;
-  if (size < 0) {
-    Log(ErrnoError("/proc/cmdline").message());
+  auto command_line = ReadSmallFile("/proc/cmdline");
+  if (!command_line.ok()) {
+    Log(command_line.error().message());
     return;
   }
-  for (const Share& share : SharesOf({line, static_cast<size_t>(size)})) {
+  for (const Share& share : SharesOf(*command_line)) {
     Status status = MountShare(share);
     if (!status.ok()) Log(status.error().message());
   }
