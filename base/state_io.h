@@ -28,6 +28,17 @@ class StateWriter {
     const auto* bytes = reinterpret_cast<const uint8_t*>(&object);
     bytes_.insert(bytes_.end(), bytes, bytes + sizeof object);
   }
+  // An object of the kernel's, whose padding its maker has set to zero.
+  template <typename T>
+  void PutForeign(const T& object) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    PutBytes({reinterpret_cast<const uint8_t*>(&object), sizeof object});
+  }
+  template <typename T>
+  void PutArray(const std::vector<T>& array) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    PutBytes({reinterpret_cast<const uint8_t*>(array.data()), array.size() * sizeof(T)});
+  }
   void PutBytes(std::span<const uint8_t> bytes) {
     Put(static_cast<uint32_t>(bytes.size()));
     bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
@@ -57,6 +68,38 @@ class StateReader {
     }
     memcpy(object, bytes_.data(), sizeof(T));
     bytes_ = bytes_.subspan(sizeof(T));
+    return OkStatus();
+  }
+  // Takes a version number and refuses any but `wanted`.
+  Status GetVersion(uint32_t wanted) {
+    uint32_t version = 0;
+    CUBE_TRY(Get(&version));
+    if (version == wanted) return OkStatus();
+    return Errorf("%s is of version %u, this is version %u", what_.c_str(), version, wanted);
+  }
+  // What PutForeign() wrote; an error if that was of another size.
+  template <typename T>
+  Status GetForeign(T* object) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    CUBE_ASSIGN(std::span<const uint8_t> bytes, GetBytes(sizeof *object));
+    if (bytes.size() != sizeof *object) {
+      return Errorf("%s has %zu bytes where %zu are wanted", what_.c_str(), bytes.size(),
+                    sizeof *object);
+    }
+    memcpy(static_cast<void*>(object), bytes.data(), sizeof *object);
+    return OkStatus();
+  }
+  // What PutArray() wrote: at most `limit` elements.
+  template <typename T>
+  Status GetArray(size_t limit, std::vector<T>* array) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    CUBE_ASSIGN(std::span<const uint8_t> bytes, GetBytes(limit * sizeof(T)));
+    if (bytes.size() % sizeof(T) != 0) {
+      return Errorf("%s has an array of %zu bytes, not a multiple of %zu", what_.c_str(),
+                    bytes.size(), sizeof(T));
+    }
+    array->resize(bytes.size() / sizeof(T));
+    if (!bytes.empty()) memcpy(static_cast<void*>(array->data()), bytes.data(), bytes.size());
     return OkStatus();
   }
   // A view into the bytes read from; an error if longer than `limit`.

@@ -43,6 +43,21 @@ Result<std::vector<kvm_cpuid_entry2>> Kvm::SupportedCpuid() const {
   return entries;
 }
 
+Result<std::vector<uint32_t>> Kvm::MsrIndices() const {
+  kvm_msr_list count = {};
+  // Fails with E2BIG, and says how many there are.
+  if (ioctl(fd_.get(), KVM_GET_MSR_INDEX_LIST, &count) < 0 && errno != E2BIG) {
+    return ErrnoError("KVM_GET_MSR_INDEX_LIST");
+  }
+  std::vector<uint32_t> buffer(1 + count.nmsrs);
+  auto* list = reinterpret_cast<kvm_msr_list*>(buffer.data());
+  list->nmsrs = count.nmsrs;
+  if (ioctl(fd_.get(), KVM_GET_MSR_INDEX_LIST, list) < 0) {
+    return ErrnoError("KVM_GET_MSR_INDEX_LIST");
+  }
+  return std::vector<uint32_t>(list->indices, list->indices + list->nmsrs);
+}
+
 Result<KvmVm> Kvm::CreateVm() const {
   int fd;
   // A signal that arrives while KVM waits for its own set-up interrupts it without consequence.

@@ -23,6 +23,8 @@ class Kvm {
   int vcpu_mmap_size() const { return vcpu_mmap_size_; }
   // KVM_GET_SUPPORTED_CPUID (4.46).
   Result<std::vector<kvm_cpuid_entry2>> SupportedCpuid() const;
+  // KVM_GET_MSR_INDEX_LIST (4.3): the MSRs that make up a vCPU's state.
+  Result<std::vector<uint32_t>> MsrIndices() const;
   // KVM_CREATE_VM (4.2) of the default type.
   Result<KvmVm> CreateVm() const;
 

@@ -184,6 +184,17 @@ Result<uint64_t> KvmVcpu::TscOffset() const {
   return offset;
 }
 
+Status KvmVcpu::SetTscOffset(uint64_t offset) {
+  kvm_device_attr attribute = {};
+  attribute.group = KVM_VCPU_TSC_CTRL;
+  attribute.attr = KVM_VCPU_TSC_OFFSET;
+  attribute.addr = reinterpret_cast<uint64_t>(&offset);
+  if (ioctl(fd_.get(), KVM_SET_DEVICE_ATTR, &attribute) < 0) {
+    return ErrnoError("setting KVM_VCPU_TSC_OFFSET");
+  }
+  return OkStatus();
+}
+
 uint64_t KvmVcpu::TscKhz() const {
   int khz = ioctl(fd_.get(), KVM_GET_TSC_KHZ, 0);
   return khz < 0 ? 0 : static_cast<uint64_t>(khz);

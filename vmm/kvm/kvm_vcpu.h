@@ -84,6 +84,7 @@ class KvmVcpu {
   // What KVM adds to the host's TSC for the guest (vcpu device attribute KVM_VCPU_TSC_OFFSET,
   // Documentation/virt/kvm/devices/vcpu.rst).
   Result<uint64_t> TscOffset() const;
+  Status SetTscOffset(uint64_t offset);
   // 4.56 KVM_GET_TSC_KHZ; 0 if KVM does not know.
   uint64_t TscKhz() const;
   // A counter by name; not valid if KVM does not keep it.

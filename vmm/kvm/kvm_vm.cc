@@ -103,6 +103,40 @@ Status KvmVm::FilterMsrs(std::span<const uint32_t> exiting) const {
   return OkStatus();
 }
 
+Status KvmVm::GetIrqchip(kvm_irqchip* chip) const {
+  if (ioctl(fd_.get(), KVM_GET_IRQCHIP, chip) < 0) return ErrnoError("KVM_GET_IRQCHIP");
+  return OkStatus();
+}
+
+Status KvmVm::SetIrqchip(const kvm_irqchip& chip) const {
+  if (ioctl(fd_.get(), KVM_SET_IRQCHIP, &chip) < 0) return ErrnoError("KVM_SET_IRQCHIP");
+  return OkStatus();
+}
+
+Result<kvm_pit_state2> KvmVm::GetPit() const {
+  kvm_pit_state2 state = {};
+  if (ioctl(fd_.get(), KVM_GET_PIT2, &state) < 0) return ErrnoError("KVM_GET_PIT2");
+  return state;
+}
+
+Status KvmVm::SetPit(const kvm_pit_state2& state) const {
+  if (ioctl(fd_.get(), KVM_SET_PIT2, &state) < 0) return ErrnoError("KVM_SET_PIT2");
+  return OkStatus();
+}
+
+Result<uint64_t> KvmVm::GetClock() const {
+  kvm_clock_data data = {};
+  if (ioctl(fd_.get(), KVM_GET_CLOCK, &data) < 0) return ErrnoError("KVM_GET_CLOCK");
+  return data.clock;
+}
+
+Status KvmVm::SetClock(uint64_t nanoseconds) const {
+  kvm_clock_data data = {};
+  data.clock = nanoseconds;
+  if (ioctl(fd_.get(), KVM_SET_CLOCK, &data) < 0) return ErrnoError("KVM_SET_CLOCK");
+  return OkStatus();
+}
+
 Result<KvmVcpu> KvmVm::CreateVcpu(uint32_t id) const {
   int fd = ioctl(fd_.get(), KVM_CREATE_VCPU, static_cast<unsigned long>(id));
   if (fd < 0) return ErrnoError("KVM_CREATE_VCPU %u", id);

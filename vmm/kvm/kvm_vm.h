@@ -37,6 +37,15 @@ class KvmVm {
   // KVM_CAP_X86_USER_SPACE_MSR and KVM_X86_SET_MSR_FILTER (4.97): reads and writes of the MSRs in
   // `exiting` leave to user space; all others stay in the kernel. At most KVM_MSR_FILTER_MAX_RANGES of them.
   Status FilterMsrs(std::span<const uint32_t> exiting) const;
+  // KVM_GET_IRQCHIP (4.25) of chip->chip_id, and KVM_SET_IRQCHIP (4.26).
+  Status GetIrqchip(kvm_irqchip* chip) const;
+  Status SetIrqchip(const kvm_irqchip& chip) const;
+  // KVM_GET_PIT2 (4.84), KVM_SET_PIT2 (4.85).
+  Result<kvm_pit_state2> GetPit() const;
+  Status SetPit(const kvm_pit_state2& state) const;
+  // KVM_GET_CLOCK (4.29), KVM_SET_CLOCK (4.30): kvmclock in nanoseconds.
+  Result<uint64_t> GetClock() const;
+  Status SetClock(uint64_t nanoseconds) const;
   // KVM_CREATE_VCPU (4.7).
   Result<KvmVcpu> CreateVcpu(uint32_t id) const;
 
