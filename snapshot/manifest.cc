@@ -1,0 +1,138 @@
+#include "snapshot/manifest.h"
+
+#include <sys/random.h>
+
+#include <boost/json.hpp>
+
+#include "base/json_writer.h"
+
+namespace cube::snapshot {
+namespace {
+
+namespace json = boost::json;
+
+constexpr size_t kIdDigits = 32;
+constexpr int kMaxDepth = 4;
+
+class Fields {
+ public:
+  explicit Fields(const json::object& object) : object_(object) {}
+
+  Result<std::string> String(const char* name) const {
+    const json::value* value = object_.if_contains(name);
+    if (value == nullptr) return Errorf("\"%s\" is missing", name);
+    if (!value->is_string()) return Errorf("\"%s\" is not a string", name);
+    return std::string(value->get_string());
+  }
+  Result<uint64_t> Number(const char* name) const {
+    const json::value* value = object_.if_contains(name);
+    if (value == nullptr) return Errorf("\"%s\" is missing", name);
+    json::error_code failed;
+    auto number = value->to_number<uint64_t>(failed);
+    if (failed) return Errorf("\"%s\" is not a whole number", name);
+    return number;
+  }
+  Result<std::vector<std::string>> Strings(const char* name, size_t limit) const {
+    const json::value* value = object_.if_contains(name);
+    if (value == nullptr) return Errorf("\"%s\" is missing", name);
+    if (!value->is_array() || value->get_array().size() > limit) {
+      return Errorf("\"%s\" is not a list of at most %zu", name, limit);
+    }
+    std::vector<std::string> strings;
+    for (const json::value& item : value->get_array()) {
+      if (!item.is_string()) return Errorf("\"%s\" holds what is not a string", name);
+      strings.emplace_back(item.get_string());
+    }
+    return strings;
+  }
+
+ private:
+  const json::object& object_;
+};
+
+bool IsHex(std::string_view text, size_t digits) {
+  return text.size() == digits &&
+         text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+}  // namespace
+
+Result<std::string> NewSnapshotId() {
+  uint8_t bytes[kIdDigits / 2];
+  if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes) return ErrnoError("getrandom");
+  std::string id;
+  for (uint8_t byte : bytes) id += Format("%02x", byte);
+  return id;
+}
+
+std::string Manifest::ToJson() const {
+  JsonWriter writer;
+  writer.BeginObject();
+  writer.Key("version").Uint(kVersion);
+  writer.Key("id").String(id);
+  writer.Key("parent").String(parent);
+  writer.Key("parent_path").String(parent_path);
+  writer.Key("created").String(created);
+  writer.Key("memory_bytes").Uint(memory_bytes);
+  writer.Key("cpus").Uint(cpus);
+  writer.Key("ring0").String(ring0);
+  writer.Key("kernel").String(kernel);
+  writer.Key("devices").BeginArray();
+  for (const std::string& device : devices) writer.String(device);
+  writer.EndArray();
+  writer.Key("state_bytes").Uint(state_bytes);
+  writer.Key("state_xxh3").String(state_xxh3);
+  writer.Key("memory_file_bytes").Uint(memory_file_bytes);
+  writer.Key("memory_xxh3").String(memory_xxh3);
+  writer.EndObject();
+  return writer.text() + "\n";
+}
+
+Result<Manifest> Manifest::Parse(std::string_view text) {
+  if (text.size() > kMaxSize) {
+    return Errorf("%zu bytes, at most %zu are valid", text.size(), kMaxSize);
+  }
+  json::parse_options options;
+  options.max_depth = kMaxDepth;
+  json::error_code failed;
+  json::value value = json::parse({text.data(), text.size()}, failed, {}, options);
+  if (failed) return Errorf("not JSON: %s", failed.message().c_str());
+  if (!value.is_object()) return Errorf("not a JSON object");
+  Fields fields(value.get_object());
+  CUBE_ASSIGN(uint64_t version, fields.Number("version"));
+  if (version != kVersion) {
+    return Errorf("snapshot format version %llu, this is version %llu",
+                  static_cast<unsigned long long>(version),
+                  static_cast<unsigned long long>(kVersion));
+  }
+  Manifest manifest;
+  CUBE_ASSIGN(manifest.id, fields.String("id"));
+  CUBE_ASSIGN(manifest.parent, fields.String("parent"));
+  CUBE_ASSIGN(manifest.parent_path, fields.String("parent_path"));
+  CUBE_ASSIGN(manifest.created, fields.String("created"));
+  CUBE_ASSIGN(manifest.memory_bytes, fields.Number("memory_bytes"));
+  CUBE_ASSIGN(uint64_t cpus, fields.Number("cpus"));
+  CUBE_ASSIGN(manifest.ring0, fields.String("ring0"));
+  CUBE_ASSIGN(manifest.kernel, fields.String("kernel"));
+  CUBE_ASSIGN(manifest.devices, fields.Strings("devices", 64));
+  CUBE_ASSIGN(manifest.state_bytes, fields.Number("state_bytes"));
+  CUBE_ASSIGN(manifest.state_xxh3, fields.String("state_xxh3"));
+  CUBE_ASSIGN(manifest.memory_file_bytes, fields.Number("memory_file_bytes"));
+  CUBE_ASSIGN(manifest.memory_xxh3, fields.String("memory_xxh3"));
+  if (!IsHex(manifest.id, kIdDigits))
+    return Errorf("\"id\" is not %zu hexadecimal digits", kIdDigits);
+  if (!manifest.parent.empty() && !IsHex(manifest.parent, kIdDigits)) {
+    return Errorf("\"parent\" is neither empty nor %zu hexadecimal digits", kIdDigits);
+  }
+  if (manifest.parent.empty() != manifest.parent_path.empty()) {
+    return Errorf("\"parent\" and \"parent_path\" go together");
+  }
+  if (!IsHex(manifest.state_xxh3, 16) || !IsHex(manifest.memory_xxh3, 32)) {
+    return Errorf("a checksum is not hexadecimal of its length");
+  }
+  if (cpus == 0 || cpus > 255) return Errorf("%llu vCPUs", static_cast<unsigned long long>(cpus));
+  manifest.cpus = static_cast<uint32_t>(cpus);
+  return manifest;
+}
+
+}  // namespace cube::snapshot

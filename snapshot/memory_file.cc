@@ -1,0 +1,243 @@
+#include "snapshot/memory_file.h"
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+#include "base/mapping.h"
+
+namespace cube::snapshot {
+namespace {
+
+constexpr uint64_t kPage = 4096;
+constexpr char kDiffMagic[8] = {'C', 'U', 'B', 'E', 'D', 'I', 'F', 'F'};
+constexpr uint32_t kDiffVersion = 1;
+
+struct DiffHeader {
+  char magic[8];
+  uint32_t version;
+  uint32_t run_count;
+  uint64_t index_xxh3;
+  uint64_t reserved;
+};
+static_assert(sizeof(DiffHeader) == 32);
+static_assert(sizeof(PlacedRun) == 24);
+
+uint64_t RoundUp(uint64_t value) { return (value + kPage - 1) / kPage * kPage; }
+
+class Hasher {
+ public:
+  Hasher() : state_(XXH3_createState(), XXH3_freeState) { XXH3_128bits_reset(state_.get()); }
+  void Add(const void* data, size_t size) { XXH3_128bits_update(state_.get(), data, size); }
+  // Pages of an image and where they lie, however they were cut into pieces.
+  void AddPages(std::span<const uint8_t> pages, uint64_t offset) {
+    for (uint64_t at = 0; at < pages.size(); at += kPage) {
+      uint64_t place = offset + at;
+      Add(&place, sizeof place);
+      Add(pages.data() + at, kPage);
+    }
+  }
+  std::string Hex() const {
+    XXH128_hash_t hash = XXH3_128bits_digest(state_.get());
+    return Format("%016llx%016llx", static_cast<unsigned long long>(hash.high64),
+                  static_cast<unsigned long long>(hash.low64));
+  }
+
+ private:
+  std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state_;
+};
+
+Status PwriteAll(int fd, const uint8_t* data, size_t size, uint64_t offset) {
+  while (size > 0) {
+    ssize_t n = pwrite(fd, data, size, static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0)
+      return ErrnoError("writing memory at %llu", static_cast<unsigned long long>(offset));
+    data += n;
+    size -= static_cast<size_t>(n);
+    offset += static_cast<uint64_t>(n);
+  }
+  return OkStatus();
+}
+
+Result<uint64_t> FileSize(int fd) {
+  struct stat info;
+  if (fstat(fd, &info) < 0) return ErrnoError("fstat");
+  return static_cast<uint64_t>(info.st_size);
+}
+
+bool IsZero(const uint8_t* page) {
+  // The first word decides most pages; memcmp of a page with itself, shifted, the others.
+  uint64_t first;
+  memcpy(&first, page, sizeof first);
+  return first == 0 && memcmp(page, page + sizeof first, kPage - sizeof first) == 0;
+}
+
+}  // namespace
+
+Result<MemoryFileInfo> WriteBaseMemory(int fd, std::span<const std::span<const uint8_t>> image) {
+  MemoryFileInfo info;
+  Hasher hasher;
+  uint64_t offset = 0;
+  for (std::span<const uint8_t> region : image) {
+    for (uint64_t at = 0; at < region.size();) {
+      if (IsZero(region.data() + at)) {
+        at += kPage;
+        continue;
+      }
+      // At most a MiB a time, so that a page is hashed and written while it is in the cache.
+      uint64_t end = at + kPage;
+      while (end < region.size() && end - at < (1 << 20) && !IsZero(region.data() + end)) {
+        end += kPage;
+      }
+      hasher.AddPages(region.subspan(at, end - at), offset + at);
+      CUBE_TRY(PwriteAll(fd, region.data() + at, end - at, offset + at));
+      info.data_bytes += end - at;
+      at = end;
+    }
+    offset += region.size();
+  }
+  if (ftruncate(fd, static_cast<off_t>(offset)) < 0)
+    return ErrnoError("sizing memory to %llu bytes", static_cast<unsigned long long>(offset));
+  info.file_bytes = offset;
+  info.xxh3 = hasher.Hex();
+  return info;
+}
+
+Result<std::string> HashBaseMemory(int fd) {
+  CUBE_ASSIGN(uint64_t size, FileSize(fd));
+  if (size == 0) return Hasher().Hex();
+  CUBE_ASSIGN(Mapping map, Mapping::Map(size, PROT_READ, MAP_PRIVATE, fd, 0, "a memory image"));
+  Hasher hasher;
+  uint64_t whole = size / kPage * kPage;
+  for (uint64_t at = 0; at < whole;) {
+    // Holes are zeros, and so are pages of data that hold nothing else.
+    off_t data = lseek(fd, static_cast<off_t>(at), SEEK_DATA);
+    if (data < 0 && errno == ENXIO) break;
+    if (data > static_cast<off_t>(at)) at = static_cast<uint64_t>(data) / kPage * kPage;
+    off_t hole = lseek(fd, static_cast<off_t>(at), SEEK_HOLE);
+    uint64_t end = hole < 0 ? whole : std::min(RoundUp(static_cast<uint64_t>(hole)), whole);
+    for (; at < end; at += kPage) {
+      if (!IsZero(map.data() + at)) hasher.AddPages(map.span().subspan(at, kPage), at);
+    }
+  }
+  return hasher.Hex();
+}
+
+Result<MemoryFileInfo> WriteDiffMemory(int fd, const std::vector<PageRun>& runs,
+                                       const std::vector<std::span<const uint8_t>>& pages) {
+  MemoryFileInfo info;
+  std::vector<PlacedRun> index;
+  uint64_t data = RoundUp(sizeof(DiffHeader) + runs.size() * sizeof(PlacedRun));
+  for (const PageRun& run : runs) {
+    index.push_back({run.start, run.size, data + info.data_bytes});
+    info.data_bytes += run.size;
+  }
+  DiffHeader header = {};
+  memcpy(header.magic, kDiffMagic, sizeof kDiffMagic);
+  header.version = kDiffVersion;
+  header.run_count = static_cast<uint32_t>(runs.size());
+  header.index_xxh3 = XXH3_64bits(index.data(), index.size() * sizeof(PlacedRun));
+  std::vector<uint8_t> front(data);
+  memcpy(front.data(), &header, sizeof header);
+  if (!index.empty()) {
+    memcpy(front.data() + sizeof header, index.data(), index.size() * sizeof(PlacedRun));
+  }
+  Hasher hasher;
+  hasher.Add(front.data(), front.size());
+  CUBE_TRY(PwriteAll(fd, front.data(), front.size(), 0));
+  uint64_t offset = data;
+  for (std::span<const uint8_t> piece : pages) {
+    for (uint64_t at = 0; at < piece.size();) {
+      uint64_t size = std::min<uint64_t>(piece.size() - at, 1 << 20);
+      hasher.Add(piece.data() + at, size);
+      CUBE_TRY(PwriteAll(fd, piece.data() + at, size, offset));
+      at += size;
+      offset += size;
+    }
+  }
+  info.file_bytes = offset;
+  if (offset != data + info.data_bytes) {
+    return Errorf("%llu bytes of pages for runs of %llu",
+                  static_cast<unsigned long long>(offset - data),
+                  static_cast<unsigned long long>(info.data_bytes));
+  }
+  info.xxh3 = hasher.Hex();
+  return info;
+}
+
+Result<std::vector<PlacedRun>> ReadDiffIndex(int fd, uint64_t image_bytes) {
+  CUBE_ASSIGN(uint64_t file_bytes, FileSize(fd));
+  DiffHeader header = {};
+  if (pread(fd, &header, sizeof header, 0) != sizeof header ||
+      memcmp(header.magic, kDiffMagic, sizeof kDiffMagic) != 0) {
+    return Errorf("memory is not that of a diff");
+  }
+  if (header.version != kDiffVersion) {
+    return Errorf("memory is of version %u, this is version %u", header.version, kDiffVersion);
+  }
+  if (header.run_count > kMaxRuns) {
+    return Errorf("memory has %u runs, at most %zu are valid", header.run_count, kMaxRuns);
+  }
+  std::vector<PlacedRun> runs(header.run_count);
+  size_t size = runs.size() * sizeof(PlacedRun);
+  if (size > 0 && pread(fd, runs.data(), size, sizeof header) != static_cast<ssize_t>(size)) {
+    return Errorf("memory's index of %zu bytes is cut off", size);
+  }
+  if (XXH3_64bits(runs.data(), size) != header.index_xxh3) {
+    return Errorf("memory's index does not match its checksum");
+  }
+  uint64_t end = 0;
+  for (const PlacedRun& run : runs) {
+    bool aligned = run.start % kPage == 0 && run.size % kPage == 0 && run.file_offset % kPage == 0;
+    bool inside = run.size != 0 && run.size <= image_bytes && run.start <= image_bytes - run.size &&
+                  run.size <= file_bytes && run.file_offset <= file_bytes - run.size;
+    if (!aligned || !inside || run.start < end) {
+      return Errorf("memory's run of %llu bytes at %llu, in the file at %llu, is not valid",
+                    static_cast<unsigned long long>(run.size),
+                    static_cast<unsigned long long>(run.start),
+                    static_cast<unsigned long long>(run.file_offset));
+    }
+    end = run.start + run.size;
+  }
+  return runs;
+}
+
+Result<std::string> HashDiffMemory(int fd) {
+  CUBE_ASSIGN(uint64_t size, FileSize(fd));
+  Hasher hasher;
+  if (size != 0) {
+    CUBE_ASSIGN(Mapping map, Mapping::Map(size, PROT_READ, MAP_PRIVATE, fd, 0, "a memory diff"));
+    hasher.Add(map.data(), map.size());
+  }
+  return hasher.Hex();
+}
+
+std::vector<PageRun> LimitRuns(std::vector<PageRun> runs, size_t limit) {
+  if (runs.size() <= limit) return runs;
+  std::vector<uint64_t> gaps;
+  for (size_t i = 1; i < runs.size(); ++i) {
+    gaps.push_back(runs[i].start - (runs[i - 1].start + runs[i - 1].size));
+  }
+  // All gaps up to that of the last one that must go; a few more than needed may share its size.
+  size_t excess = runs.size() - limit;
+  std::nth_element(gaps.begin(), gaps.begin() + static_cast<ptrdiff_t>(excess - 1), gaps.end());
+  uint64_t largest = gaps[excess - 1];
+  std::vector<PageRun> joined;
+  for (const PageRun& run : runs) {
+    if (!joined.empty() && run.start - (joined.back().start + joined.back().size) <= largest) {
+      joined.back().size = run.start + run.size - joined.back().start;
+    } else {
+      joined.push_back(run);
+    }
+  }
+  return joined;
+}
+
+}  // namespace cube::snapshot
