@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "vmm/assist/crash_dump.h"
 
@@ -49,6 +50,8 @@ Status Vcpu::InstallKickSignal() {
 }
 
 Status Vcpu::Start() {
+  stopping_.store(false, std::memory_order_seq_cst);
+  kvm_.ClearExitRequest();
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, kStackSize);
@@ -116,10 +119,33 @@ void Vcpu::Loop() {
     environment_.stop(std::move(reason));
     return;
   }
+  Status settled = Settle();
+  if (!settled.ok()) {
+    environment_.stop({StopReason::Kind::kError, 0, settled.error().message(), ""});
+  }
+}
+
+Status Vcpu::Settle() {
+  // Instructions that left for user space are finished by the next KVM_RUN, which does nothing else
+  // (KVM API 5, immediate_exit).
+  kvm_.RequestExit();
+  CUBE_TRY(kvm_.Run());
+  if (ring0_.engine == nullptr) return OkStatus();
+  // From anywhere in the stub it is a few exits; the bound is for a guest that has spoilt it.
+  constexpr int kPatience = 1000;
+  for (int i = 0; i < kPatience; ++i) {
+    CUBE_ASSIGN(bool settled, ring0_.engine->Settled(&kvm_));
+    if (settled) return ring0_.engine->Suspend(&kvm_);
+    kvm_.ClearExitRequest();
+    CUBE_TRY(kvm_.Run());
+    StopReason reason;
+    if (!HandleExit(&reason)) return Errorf("%s", reason.text.c_str());
+  }
+  return Errorf("vCPU %u does not come to rest", kvm_.id());
 }
 
 bool Vcpu::StartRing0(StopReason* reason) {
-  if (ring0_.engine == nullptr) return true;
+  if (ring0_.engine == nullptr || std::exchange(ring0_started_, true)) return true;
   Status started =
       ring0_.engine->Start(&kvm_, environment_.physical_bits, environment_.several_vcpus);
   if (!started.ok()) *reason = {StopReason::Kind::kError, 0, started.error().message(), ""};

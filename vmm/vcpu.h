@@ -52,10 +52,13 @@ class Vcpu {
   // Installs the signal that takes vCPU threads out of the guest. Once per process.
   static Status InstallKickSignal();
 
-  // Starts the thread. Before this, and after Join(), kvm() belongs to the caller.
+  // Starts the thread, for the first time or after Join(). While there is none, kvm() belongs to the
+  // caller.
   Status Start();
   // Any thread.
   void RequestStop();
+  // Waits for the thread to end. KVM then has the whole state of the vCPU, as the guest left it,
+  // unless the reason of the end was an error.
   void Join();
 
   KvmVcpu& kvm() { return kvm_; }
@@ -73,6 +76,8 @@ class Vcpu {
   bool HandleCommonExit(StopReason* reason);
   // False: `reason` says why not.
   bool StartRing0(StopReason* reason);
+  // Runs on until the state of the vCPU can be taken.
+  Status Settle();
   bool BeforeRun(bool* run, StopReason* reason);
   bool HandleIo();
   StopReason TripleFault();
@@ -86,6 +91,7 @@ class Vcpu {
   std::atomic<uint64_t> exits_{0};
   pthread_t thread_ = {};
   bool running_ = false;
+  bool ring0_started_ = false;
 };
 
 }  // namespace cube::vmm

@@ -43,6 +43,9 @@ class KvmStub {
   static constexpr uint16_t kReplayPort = 0xf6;
   static constexpr uint16_t kPollPort = 0xf7;
 
+  // Virtual memory that a stub takes.
+  static constexpr uint64_t kRing0StubSpan = 4 * kMiB;
+
   // `vcpu` is below kMaxCpus; `memory` is StubMemory's for it.
   KvmStub(uint32_t vcpu, std::span<uint8_t> memory);
 
@@ -61,6 +64,8 @@ class KvmStub {
 
   uint64_t idt_base() const;
   static constexpr uint16_t kIdtLimit = 256 * 16 - 1;
+  // Whether that is an address of the stub's.
+  bool Contains(uint64_t address) const { return mapped() && address - base_ < kRing0StubSpan; }
   // The vector whose gate led to an exit at `rip`, if one did.
   std::optional<uint8_t> VectorAt(uint64_t rip) const;
 

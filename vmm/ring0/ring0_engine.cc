@@ -70,7 +70,8 @@ Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcp
   uint64_t khz = tsc_khz_ == 0 ? 2000000 : tsc_khz_;
   poll_interval_ = khz * kPollMicroseconds / 1000;
   spin_limit_ = khz * kSpinMicroseconds / 1000;
-  const uint32_t msrs[] = {kMsrKernelGsBase, kMsrTscAux, kMsrStar, kMsrLstar, kMsrSyscallMask};
+  const uint32_t msrs[] = {kMsrKernelGsBase, kMsrTscAux,      kMsrStar,
+                           kMsrLstar,        kMsrSyscallMask, kMsrTscDeadline};
   CUBE_ASSIGN(std::vector<kvm_msr_entry> values, vcpu->GetMsrs(msrs));
   cpu_->kernel_gs_base = kvm_kernel_gs_base_ = values[0].data;
   cpu_->tsc_aux = values[1].data;
@@ -78,6 +79,12 @@ Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcp
   SetSelectors();
   lstar_ = values[3].data;
   flag_mask_ = values[4].data;
+  // Of a vCPU that was restored, this and what follows are not as at a reset.
+  deadline_ = values[5].data == 0 ? ~0ull : values[5].data;
+  CUBE_ASSIGN(kvm_mp_state mp_state, vcpu->GetMpState());
+  halted_ = mp_state.mp_state == KVM_MP_STATE_HALTED;
+  CUBE_ASSIGN(kvm_vcpu_events events, vcpu->GetEvents());
+  cpu_->in_nmi = events.nmi.masked != 0;
   last_run_ = __rdtsc();
   emulated_ = vcpu->OpenStatistic("insn_emulation");
   AcquireLock();  // all vCPUs start at once
@@ -327,6 +334,8 @@ Result<Ring0Engine::Outcome> Ring0Engine::Interpret(KvmVcpu* vcpu) {
     AcquireLock();
     mmu_.Refresh(*cpu_);
   }
+  CUBE_ASSIGN(bool entered, EnterSuspended(vcpu));
+  if (entered) return Outcome::kRun;
   cpu_->budget = kBudget;
   while (true) {
     if (!Interpretable()) {

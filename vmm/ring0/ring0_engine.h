@@ -50,6 +50,15 @@ class Ring0Engine {
   Result<Outcome> BeforeRun(KvmVcpu* vcpu);
   Result<Outcome> AfterRun(KvmVcpu* vcpu);
 
+  // ---- saving and going on (ring0_suspend.cc); after the vCPU was asked to leave KVM_RUN
+
+  // Whether the guest's state is whole, as opposed to half in the stub's hands: then KVM_RUN must be
+  // called a little longer.
+  Result<bool> Settled(KvmVcpu* vcpu);
+  // Leaves vCPU and guest memory as they are without an engine: registers, IDT and root table are
+  // the guest's own, and KVM has all of it. Once Settled(). BeforeRun() goes on from there.
+  Status Suspend(KvmVcpu* vcpu);
+
   // The vCPU will not run again; without this, others may wait for it for ever.
   void Leave();
 
@@ -83,6 +92,8 @@ class Ring0Engine {
   Status EnterUser(KvmVcpu* vcpu);
   Status EnterReplay(KvmVcpu* vcpu, const KvmStub::ReplayEnd& end);
   Status EnterPoll(KvmVcpu* vcpu);
+  // True if the vCPU was suspended where KVM must run it, and now is to be.
+  Result<bool> EnterSuspended(KvmVcpu* vcpu);
   Result<Outcome> Assist(KvmVcpu* vcpu);
   Result<Outcome> AccessMsr(KvmVcpu* vcpu);
   // False if KVM must be shown the instruction itself.
@@ -128,6 +139,7 @@ class Ring0Engine {
   uint64_t kvm_kernel_gs_base_ = 0;
   bool stepping_ = false;  // as KVM was last told
   bool several_vcpus_ = false;
+  bool halted_ = false;  // suspended in HLT
   // The last interrupt was one that was asked for: others may have waited behind it.
   bool more_may_wait_ = false;
   uint64_t polled_at_ = 0;               // RIP, while KVM is asked
