@@ -1,6 +1,7 @@
 #include "vmm/guest_memory.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 
@@ -8,7 +9,20 @@
 
 namespace cube::vmm {
 
-Result<GuestMemory> GuestMemory::Create(uint64_t ram_size) {
+Result<GuestMemory> GuestMemory::Create(uint64_t ram_size) { return Map(ram_size, -1); }
+
+Result<GuestMemory> GuestMemory::MapImage(uint64_t ram_size, int fd) {
+  struct stat info;
+  if (fstat(fd, &info) < 0) return ErrnoError("fstat of a memory image");
+  if (static_cast<uint64_t>(info.st_size) != ImageSize(ram_size)) {
+    return Errorf("a memory image of %lld bytes, %llu are wanted",
+                  static_cast<long long>(info.st_size),
+                  static_cast<unsigned long long>(ImageSize(ram_size)));
+  }
+  return Map(ram_size, fd);
+}
+
+Result<GuestMemory> GuestMemory::Map(uint64_t ram_size, int fd) {
   if (ram_size < kMinMemory || ram_size > kMaxMemory || ram_size % kPageSize != 0) {
     return Errorf("guest memory of %llu bytes is not between %llu MiB and %llu MiB",
                   static_cast<unsigned long long>(ram_size),
@@ -18,10 +32,12 @@ Result<GuestMemory> GuestMemory::Create(uint64_t ram_size) {
   GuestMemory memory;
   memory.ram_size_ = ram_size;
   memory.low_ram_end_ = std::min(ram_size, kHoleStart);
+  int flags = MAP_PRIVATE | MAP_NORESERVE | (fd < 0 ? MAP_ANONYMOUS : 0);
+  uint64_t offset = 0;
   auto add = [&](uint64_t address, uint64_t size, bool ram) -> Status {
-    CUBE_ASSIGN(Mapping mapping,
-                Mapping::Map(size, PROT_READ | PROT_WRITE,
-                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, "guest memory"));
+    CUBE_ASSIGN(Mapping mapping, Mapping::Map(size, PROT_READ | PROT_WRITE, flags, fd, offset,
+                                              "guest memory"));
+    offset += size;
     memory.regions_.push_back({address, mapping.span(), ram});
     memory.mappings_.push_back(std::move(mapping));
     return OkStatus();
@@ -30,6 +46,31 @@ Result<GuestMemory> GuestMemory::Create(uint64_t ram_size) {
   if (ram_size > kHoleStart) CUBE_TRY(add(kHoleEnd, ram_size - kHoleStart, true));
   CUBE_TRY(add(abi::kMailboxAddress, abi::kMailboxSize, false));
   return memory;
+}
+
+Status GuestMemory::MapOver(uint64_t offset, uint64_t size, int fd, uint64_t file_offset) const {
+  auto slice = ImageSlice(offset, size);
+  if (!slice) {
+    return Errorf("%llu bytes at %llu of a memory image are not within one region",
+                  static_cast<unsigned long long>(size), static_cast<unsigned long long>(offset));
+  }
+  if (mmap(slice->data(), size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd,
+           static_cast<off_t>(file_offset)) == MAP_FAILED) {
+    return ErrnoError("mapping %llu bytes over guest memory",
+                      static_cast<unsigned long long>(size));
+  }
+  return OkStatus();
+}
+
+std::optional<std::span<uint8_t>> GuestMemory::ImageSlice(uint64_t offset, uint64_t size) const {
+  for (const MemoryRegion& region : regions_) {
+    if (offset < region.host.size()) {
+      if (size > region.host.size() - offset) return std::nullopt;
+      return region.host.subspan(offset, size);
+    }
+    offset -= region.host.size();
+  }
+  return std::nullopt;
 }
 
 GuestMemory GuestMemory::Borrow(std::vector<MemoryRegion> regions) {

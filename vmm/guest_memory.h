@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "base/control_abi.h"
 #include "base/mapping.h"
 #include "base/result.h"
 
@@ -29,6 +30,18 @@ class GuestMemory {
   // Anonymous memory of `ram_size` bytes, a multiple of the page size between kMinMemory and
   // kMaxMemory, split around the hole of the guest physical map, and the mailbox.
   static Result<GuestMemory> Create(uint64_t ram_size);
+
+  // The same layout as Create()'s, privately mapped from `fd`: a file of image_size() bytes with the
+  // content of all regions, one after the other (a memory image). What is written stays with this
+  // mapping. The file may be closed after.
+  static Result<GuestMemory> MapImage(uint64_t ram_size, int fd);
+  // Bytes of a memory image for that much RAM.
+  static uint64_t ImageSize(uint64_t ram_size) { return ram_size + abi::kMailboxSize; }
+  // Maps `size` bytes of the image from `offset` on anew, privately, from `fd` at `file_offset`. All
+  // multiples of the page; within one region. Nothing else may use that part meanwhile.
+  Status MapOver(uint64_t offset, uint64_t size, int fd, uint64_t file_offset) const;
+  // The host's view of a stretch of the image, or nothing if it is not within one region.
+  std::optional<std::span<uint8_t>> ImageSlice(uint64_t offset, uint64_t size) const;
 
   // Regions over memory that belongs to the caller, who keeps it alive; for tests and probes.
   static GuestMemory Borrow(std::vector<MemoryRegion> regions);
@@ -71,6 +84,8 @@ class GuestMemory {
 
  private:
   GuestMemory() = default;
+  // `fd` of -1: anonymous memory.
+  static Result<GuestMemory> Map(uint64_t ram_size, int fd);
 
   std::vector<Mapping> mappings_;
   std::vector<MemoryRegion> regions_;

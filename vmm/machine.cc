@@ -1,6 +1,7 @@
 #include "vmm/machine.h"
 
 #include <sys/random.h>
+#include <x86intrin.h>
 
 #include <array>
 
@@ -31,6 +32,13 @@ constexpr const char* kKernelArguments =
 // memory above 4 GiB.
 constexpr const char* kHighMemoryArguments = " swiotlb=noforce";
 
+CpuidOptions CpuidOptionsOf(const Kvm& kvm, const MachineConfig& config, uint32_t id) {
+  return {.vcpu_id = id,
+          .vcpu_count = config.cpus,
+          .tsc_deadline_timer = kvm.CheckExtension(KVM_CAP_TSC_DEADLINE_TIMER) != 0,
+          .hide_hypercalls = config.ring0 != Ring0Mode::kNative};
+}
+
 uint64_t VirtioAddress(uint32_t index) { return kVirtioMmioStart + index * kVirtioMmioSize; }
 
 }  // namespace
@@ -43,14 +51,44 @@ Machine::~Machine() { Stop(); }
 Result<std::unique_ptr<Machine>> Machine::Create(const Kvm& kvm, const MachineConfig& config,
                                                  std::vector<NamedDevice> devices, EventLoop* loop,
                                                  MachineEvents events) {
+  CUBE_ASSIGN(GuestMemory memory, GuestMemory::Create(config.memory));
+  ControlDevice::InitMailbox(memory.mailbox());
+  size_t virtio_devices = devices.size();
+  CUBE_ASSIGN(std::unique_ptr<Machine> machine,
+              Build(kvm, config, std::move(memory), std::move(devices), loop, std::move(events)));
+  CUBE_TRY(machine->LoadGuest(config, virtio_devices));
+  CUBE_TRY(machine->AddVcpus(kvm, config));
+  return machine;
+}
+
+Result<std::unique_ptr<Machine>> Machine::Restore(const Kvm& kvm, const MachineConfig& config,
+                                                  GuestMemory memory, const MachineState& state,
+                                                  std::vector<NamedDevice> devices, EventLoop* loop,
+                                                  MachineEvents events) {
+  if (state.vcpus.size() != config.cpus || state.devices.size() != devices.size()) {
+    return Errorf("saved with %zu vCPUs and %zu devices, to be restored with %u and %zu",
+                  state.vcpus.size(), state.devices.size(), config.cpus, devices.size());
+  }
+  CUBE_ASSIGN(std::unique_ptr<Machine> machine,
+              Build(kvm, config, std::move(memory), std::move(devices), loop, std::move(events)));
+  CUBE_TRY(machine->RestoreVcpus(kvm, config, state));
+  CUBE_TRY(machine->RestoreDevices(state));
+  // The vCPUs' local APICs are there by now, to which the I/O APIC's interrupts go.
+  CUBE_TRY(state.vm.Apply(machine->vm_));
+  machine->clocks_ = Clocks{state.vm, state.vcpus};
+  return machine;
+}
+
+Result<std::unique_ptr<Machine>> Machine::Build(const Kvm& kvm, const MachineConfig& config,
+                                                GuestMemory memory,
+                                                std::vector<NamedDevice> devices, EventLoop* loop,
+                                                MachineEvents events) {
   if (config.cpus < 1 || config.cpus > kMaxCpus) {
     return Errorf("%u vCPUs are not between 1 and %u", config.cpus, kMaxCpus);
   }
-  CUBE_ASSIGN(GuestMemory memory, GuestMemory::Create(config.memory));
   CUBE_ASSIGN(KvmVm vm, kvm.CreateVm());
   std::unique_ptr<Machine> machine(
       new Machine(std::move(vm), std::move(memory), std::move(events)));
-  CUBE_TRY(machine->LoadGuest(config, devices.size()));
   CUBE_TRY(machine->vm_.SetTssAndIdentityMap());
   CUBE_TRY(machine->vm_.CreateIrqchip());
   CUBE_TRY(machine->vm_.CreatePit());
@@ -66,7 +104,7 @@ Result<std::unique_ptr<Machine>> Machine::Create(const Kvm& kvm, const MachineCo
   CUBE_TRY(machine->AddDevices());
   // The engine's guests never execute a store to a device in KVM.
   CUBE_TRY(machine->AddVirtioDevices(std::move(devices), loop, config.ring0 != Ring0Mode::kEngine));
-  CUBE_TRY(machine->AddVcpus(kvm, config));
+  if (config.ring0 == Ring0Mode::kEmulator) CUBE_TRY(Ring0Assist::PrepareVm(machine->vm_));
   return machine;
 }
 
@@ -85,7 +123,6 @@ Status Machine::AddDevices() {
     ReportStop({StopReason::Kind::kReset, 0, "the guest restarted", ""});
   });
   CUBE_TRY(ports_.Attach(devices::I8042::kFirstPort, devices::I8042::kSize, i8042_.get()));
-  ControlDevice::InitMailbox(memory_.mailbox());
   control_ = std::make_unique<ControlDevice>(
       ControlDevice::Callbacks{events_.command, events_.notify});
   return mmio_.Attach(abi::kDoorbellAddress, abi::kDoorbellSize, control_.get());
@@ -139,36 +176,89 @@ Status Machine::LoadGuest(const MachineConfig& config, size_t virtio_devices) {
 }
 
 Status Machine::AddVcpus(const Kvm& kvm, const MachineConfig& config) {
-  if (config.ring0 == Ring0Mode::kEmulator) CUBE_TRY(Ring0Assist::PrepareVm(vm_));
   CUBE_ASSIGN(std::vector<kvm_cpuid_entry2> supported, kvm.SupportedCpuid());
   for (uint32_t id = 0; id < config.cpus; ++id) {
     CUBE_ASSIGN(KvmVcpu vcpu, vm_.CreateVcpu(id));
-    auto cpuid = ShapeCpuid(
-        supported,
-        {.vcpu_id = id,
-         .vcpu_count = config.cpus,
-         .tsc_deadline_timer = kvm.CheckExtension(KVM_CAP_TSC_DEADLINE_TIMER) != 0,
-         .hide_hypercalls = config.ring0 != Ring0Mode::kNative});
+    auto cpuid = ShapeCpuid(supported, CpuidOptionsOf(kvm, config, id));
     CUBE_TRY(vcpu.SetCpuid(cpuid));
     // Fast string operations on, and all memory write-back by default: what firmware would leave.
     const kvm_msr_entry msrs[] = {{kMsrMiscEnable, 0, 1}, {kMsrMtrrDefaultType, 0, 0x806}};
     CUBE_TRY(vcpu.SetMsrs(msrs));
     // The others wait for INIT and SIPI, as KVM makes them.
     if (id == 0) CUBE_TRY(SetBootRegisters(&vcpu));
-    Vcpu::Ring0 ring0;
-    if (config.ring0 == Ring0Mode::kEmulator) {
-      ring0.assist = std::make_unique<Ring0Assist>(memory_, cpuid, &booted_);
-    } else if (config.ring0 == Ring0Mode::kEngine) {
-      ring0.engine =
-          std::make_unique<ring0::Ring0Engine>(ring0_.get(), id, XsaveLayout::FromCpuid(cpuid));
-    }
-    vcpus_.push_back(std::make_unique<Vcpu>(
-        std::move(vcpu), std::move(ring0),
-        Vcpu::Environment{&ports_, &mmio_, &memory_, config.system_map,
-                          [this](StopReason reason) { ReportStop(std::move(reason)); },
-                          PhysicalAddressBits(cpuid), config.cpus > 1}));
+    AdoptVcpu(std::move(vcpu), cpuid, config);
   }
   return OkStatus();
+}
+
+void Machine::AdoptVcpu(KvmVcpu vcpu, std::span<const kvm_cpuid_entry2> cpuid,
+                        const MachineConfig& config) {
+  Vcpu::Ring0 ring0;
+  if (config.ring0 == Ring0Mode::kEmulator) {
+    ring0.assist = std::make_unique<Ring0Assist>(memory_, cpuid, &booted_);
+  } else if (config.ring0 == Ring0Mode::kEngine) {
+    ring0.engine = std::make_unique<ring0::Ring0Engine>(ring0_.get(), vcpu.id(),
+                                                        XsaveLayout::FromCpuid(cpuid));
+  }
+  vcpus_.push_back(std::make_unique<Vcpu>(
+      std::move(vcpu), std::move(ring0),
+      Vcpu::Environment{&ports_, &mmio_, &memory_, config.system_map,
+                        [this](StopReason reason) { ReportStop(std::move(reason)); },
+                        PhysicalAddressBits(cpuid), config.cpus > 1}));
+  cpuid_.emplace_back(cpuid.begin(), cpuid.end());
+}
+
+Status Machine::RestoreVcpus(const Kvm& kvm, const MachineConfig& config,
+                             const MachineState& state) {
+  CUBE_ASSIGN(std::vector<kvm_cpuid_entry2> supported, kvm.SupportedCpuid());
+  for (uint32_t id = 0; id < config.cpus; ++id) {
+    const VcpuState& saved = state.vcpus[id];
+    CUBE_TRY(CheckCpuid(saved.cpuid, ShapeCpuid(supported, CpuidOptionsOf(kvm, config, id))));
+    CUBE_ASSIGN(KvmVcpu vcpu, vm_.CreateVcpu(id));
+    Status applied = saved.Apply(&vcpu);
+    if (!applied.ok()) return Error(applied.error()).Wrap(Format("vCPU %u", id));
+    AdoptVcpu(std::move(vcpu), saved.cpuid, config);
+    CUBE_TRY(vcpus_.back()->Adopt());
+  }
+  return OkStatus();
+}
+
+Status Machine::RestoreDevices(const MachineState& state) {
+  StateReader serial(state.serial, "the serial port's state");
+  CUBE_TRY(serial_->Load(&serial));
+  CUBE_TRY(serial.End());
+  for (size_t i = 0; i < virtio_.size(); ++i) {
+    StateReader reader(state.devices[i], virtio_[i]->name() + "'s state");
+    CUBE_TRY(virtio_[i]->Restore(&reader));
+    CUBE_TRY(reader.End());
+  }
+  Resume();
+  return OkStatus();
+}
+
+Result<MachineState> Machine::Save(const Kvm& kvm) {
+  MachineState state;
+  for (auto& device : virtio_) device->Quiesce();
+  for (auto& device : virtio_) {
+    StateWriter writer;
+    CUBE_TRY(device->Save(&writer));
+    state.devices.push_back(writer.Take());
+  }
+  StateWriter serial;
+  serial_->Save(&serial);
+  state.serial = serial.Take();
+  CUBE_ASSIGN(std::vector<uint32_t> msrs, kvm.MsrIndices());
+  for (size_t i = 0; i < vcpus_.size(); ++i) {
+    auto saved = VcpuState::Capture(&vcpus_[i]->kvm(), msrs, cpuid_[i]);
+    if (!saved.ok()) return Error(saved.error()).Wrap(Format("vCPU %zu", i));
+    state.vcpus.push_back(std::move(*saved));
+  }
+  CUBE_ASSIGN(state.vm, VmState::Capture(vm_));
+  return state;
+}
+
+void Machine::Resume() {
+  for (auto& device : virtio_) device->Resume();
 }
 
 Status Machine::SetBootRegisters(KvmVcpu* vcpu) {
@@ -195,6 +285,14 @@ Status Machine::SetBootRegisters(KvmVcpu* vcpu) {
 }
 
 Status Machine::Start() {
+  if (clocks_) {
+    CUBE_TRY(clocks_->vm.StartClock(vm_));
+    uint64_t now = __rdtsc();
+    for (size_t i = 0; i < vcpus_.size(); ++i) {
+      CUBE_TRY(clocks_->vcpus[i].StartClock(&vcpus_[i]->kvm(), now));
+    }
+    clocks_.reset();
+  }
   for (auto& vcpu : vcpus_) CUBE_TRY(vcpu->Start());
   return OkStatus();
 }

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include "vmm/irq_line.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/loader/boot_state.h"
+#include "vmm/machine_state.h"
 #include "vmm/ring0/ring0_shared.h"
 #include "vmm/stop_reason.h"
 #include "vmm/vcpu.h"
@@ -69,10 +71,25 @@ class Machine {
                                                  MachineEvents events);
   ~Machine();
 
-  // Lets the vCPUs run.
+  // Makes the VM anew from what Save() gave and its memory, for `config`'s memory size, vCPUs and
+  // ring 0; kernel and initrd are not looked at. `devices` are of the same kinds in the same order.
+  // Nothing has run when this returns. Every error names what does not fit.
+  static Result<std::unique_ptr<Machine>> Restore(const Kvm& kvm, const MachineConfig& config,
+                                                  GuestMemory memory, const MachineState& state,
+                                                  std::vector<NamedDevice> devices, EventLoop* loop,
+                                                  MachineEvents events);
+
+  // Lets the vCPUs run. A restored machine's clocks go on from where they were saved.
   Status Start();
   // Takes every vCPU out of the guest and joins its thread. Idempotent. Not from a vCPU's thread.
+  // Start() goes on from there.
   void Stop();
+
+  // The machine's state; on the event loop's thread, once Stop() has returned and before Start() is
+  // called again. Requests under way in the devices are finished first, which may write to guest
+  // memory: the memory is to be read after this. Resume() lets the devices go on.
+  Result<MachineState> Save(const Kvm& kvm);
+  void Resume();
 
   GuestMemory& memory() { return memory_; }
   devices::Serial& serial() { return *serial_; }
@@ -107,6 +124,17 @@ class Machine {
  private:
   Machine(KvmVm vm, GuestMemory memory, MachineEvents events);
 
+  // All that a machine consists of but its vCPUs.
+  static Result<std::unique_ptr<Machine>> Build(const Kvm& kvm, const MachineConfig& config,
+                                                GuestMemory memory,
+                                                std::vector<NamedDevice> devices, EventLoop* loop,
+                                                MachineEvents events);
+  Status RestoreVcpus(const Kvm& kvm, const MachineConfig& config, const MachineState& state);
+  Status RestoreDevices(const MachineState& state);
+  // The vCPU, its CPUID being set, joins the others.
+  void AdoptVcpu(KvmVcpu vcpu, std::span<const kvm_cpuid_entry2> cpuid,
+                 const MachineConfig& config);
+
   // A line for a device of this VM, bound to `gsi`.
   Result<IrqLine> NewIrqLine(uint32_t gsi);
   Status AddDevices();
@@ -134,6 +162,13 @@ class Machine {
   std::mutex stop_mutex_;
   bool stop_reported_ = false;
   std::vector<std::unique_ptr<Vcpu>> vcpus_;
+  std::vector<std::vector<kvm_cpuid_entry2>> cpuid_;  // of each
+  // Of a restored machine until its first Start().
+  struct Clocks {
+    VmState vm;
+    std::vector<VcpuState> vcpus;
+  };
+  std::optional<Clocks> clocks_;
 };
 
 }  // namespace cube::vmm

@@ -49,6 +49,11 @@ Status Vcpu::InstallKickSignal() {
   return OkStatus();
 }
 
+Status Vcpu::Adopt() {
+  if (ring0_.assist != nullptr) return ring0_.assist->Adopt(&kvm_);
+  return OkStatus();
+}
+
 Status Vcpu::Start() {
   stopping_.store(false, std::memory_order_seq_cst);
   kvm_.ClearExitRequest();

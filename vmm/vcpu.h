@@ -52,6 +52,8 @@ class Vcpu {
   // Installs the signal that takes vCPU threads out of the guest. Once per process.
   static Status InstallKickSignal();
 
+  // Once, before Start(), if KVM's vCPU was restored rather than made.
+  Status Adopt();
   // Starts the thread, for the first time or after Join(). While there is none, kvm() belongs to the
   // caller.
   Status Start();

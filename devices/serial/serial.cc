@@ -57,6 +57,45 @@ size_t Serial::ReceiveBacklog() const {
   return received_.size();
 }
 
+namespace {
+
+struct SavedRegisters {
+  uint8_t interrupt_enable, line_control, modem_control, scratch;
+  uint8_t divisor_low, divisor_high, fifo_enabled, transmit_empty_pending;
+  uint8_t asserted;
+};
+
+}  // namespace
+
+void Serial::Save(StateWriter* state) const {
+  std::lock_guard lock(mutex_);
+  state->Put(kStateVersion);
+  state->Put(SavedRegisters{interrupt_enable_, line_control_, modem_control_, scratch_,
+                            divisor_low_, divisor_high_, fifo_enabled_, transmit_empty_pending_,
+                            asserted_});
+  state->PutArray(std::vector<uint8_t>(received_.begin(), received_.end()));
+}
+
+Status Serial::Load(StateReader* state) {
+  CUBE_TRY(state->GetVersion(kStateVersion));
+  SavedRegisters saved;
+  CUBE_TRY(state->Get(&saved));
+  std::vector<uint8_t> received;
+  CUBE_TRY(state->GetArray(kReceiveLimit, &received));
+  std::lock_guard lock(mutex_);
+  interrupt_enable_ = saved.interrupt_enable;
+  line_control_ = saved.line_control;
+  modem_control_ = saved.modem_control;
+  scratch_ = saved.scratch;
+  divisor_low_ = saved.divisor_low;
+  divisor_high_ = saved.divisor_high;
+  fifo_enabled_ = saved.fifo_enabled != 0;
+  transmit_empty_pending_ = saved.transmit_empty_pending != 0;
+  asserted_ = saved.asserted != 0;
+  received_.assign(received.begin(), received.end());
+  return OkStatus();
+}
+
 uint8_t Serial::Cause() const {
   if ((interrupt_enable_ & kEnableReceived) != 0 && !received_.empty()) return kCauseReceived;
   if ((interrupt_enable_ & kEnableTransmitEmpty) != 0 && transmit_empty_pending_) {

@@ -7,6 +7,8 @@
 #include <mutex>
 #include <span>
 
+#include "base/result.h"
+#include "base/state_io.h"
 #include "vmm/bus.h"
 #include "vmm/irq_line.h"
 
@@ -31,6 +33,11 @@ class Serial : public vmm::BusDevice {
   size_t Receive(std::span<const uint8_t> bytes);
   // Bytes the guest has not taken yet.
   size_t ReceiveBacklog() const;
+
+  // All registers and what was received; Load() changes nothing if it fails.
+  static constexpr uint32_t kStateVersion = 1;
+  void Save(StateWriter* state) const;
+  Status Load(StateReader* state);
 
   const vmm::IrqLine& irq() const { return irq_; }
 

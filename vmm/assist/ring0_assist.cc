@@ -84,6 +84,17 @@ Status Ring0Assist::OnReadMsr(KvmVcpu* vcpu) {
   return OkStatus();
 }
 
+Status Ring0Assist::Adopt(KvmVcpu* vcpu) {
+  // LSTAR last: it arms the breakpoint.
+  const uint32_t msrs[] = {kMsrStar, kMsrSyscallMask, kMsrLstar};
+  CUBE_ASSIGN(std::vector<kvm_msr_entry> values, vcpu->GetMsrs(msrs));
+  for (const kvm_msr_entry& entry : values) {
+    if (entry.data != 0) CUBE_TRY(syscalls_.OnMsrWritten(vcpu, entry.index, entry.data));
+  }
+  if (booted_ != nullptr) booted_->store(true, std::memory_order_relaxed);
+  return OkStatus();
+}
+
 std::map<std::string, uint64_t> Ring0Assist::Counts() const {
   std::map<std::string, uint64_t> counts = instructions_.counts();
   counts["syscall"] = syscalls_.repaired();

@@ -42,6 +42,10 @@ class Ring0Assist {
   // Handles the exit that run()->exit_reason names.
   Result<Outcome> HandleExit(KvmVcpu* vcpu);
 
+  // Takes over a vCPU that was restored with everything KVM knows of it: what this layer had learnt
+  // of the guest is learnt anew.
+  Status Adopt(KvmVcpu* vcpu);
+
   // Exits handled, by what was done: mnemonics, "syscall", "page fault", "msr".
   std::map<std::string, uint64_t> Counts() const;
 
