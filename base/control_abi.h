@@ -78,6 +78,26 @@ struct MailboxHeader {
 };
 static_assert(sizeof(MailboxHeader) <= 0x1000);
 
+// Who a clone is: written by the host before the vCPUs run, read by the agent after its kPark store.
+// A generation of 0 means that the snapshot itself is being continued, under the identity it has.
+// The header is followed by `string_count` strings, each ended by a zero byte: the sandbox's id, its
+// hostname, its access token, then NAME=value for every program's environment.
+inline constexpr uint32_t kIdentityOffset = 0xe000;
+inline constexpr uint32_t kIdentitySize = 0x2000;
+inline constexpr uint32_t kEntropySize = 64;
+
+struct IdentityHeader {
+  std::atomic<uint32_t> generation;
+  uint32_t string_count;
+  uint32_t string_bytes;
+  uint32_t reserved;
+  int64_t realtime_nanoseconds;  // the host's CLOCK_REALTIME as the vCPUs begin to run; 0: not set
+  uint8_t entropy[kEntropySize];
+};
+static_assert(kIdentityOffset + kIdentitySize <= kMailboxSize);
+inline constexpr uint32_t kMaxIdentityStrings = kIdentitySize - sizeof(IdentityHeader);
+inline constexpr uint32_t kIdentityFixedStrings = 3;
+
 // Frames of the two control rings. A payload may be larger than the ring: it is a byte stream.
 struct FrameHeader {
   uint32_t type;  // FrameType

@@ -62,6 +62,14 @@ Status GuestMemory::MapOver(uint64_t offset, uint64_t size, int fd, uint64_t fil
   return OkStatus();
 }
 
+bool GuestMemory::WithinRegion(uint64_t ram_size, uint64_t offset, uint64_t size) {
+  const uint64_t ends[] = {std::min(ram_size, kHoleStart), ram_size, ImageSize(ram_size)};
+  for (uint64_t end : ends) {
+    if (offset < end) return size <= end - offset;
+  }
+  return false;
+}
+
 std::optional<std::span<uint8_t>> GuestMemory::ImageSlice(uint64_t offset, uint64_t size) const {
   for (const MemoryRegion& region : regions_) {
     if (offset < region.host.size()) {

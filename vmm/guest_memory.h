@@ -37,6 +37,8 @@ class GuestMemory {
   static Result<GuestMemory> MapImage(uint64_t ram_size, int fd);
   // Bytes of a memory image for that much RAM.
   static uint64_t ImageSize(uint64_t ram_size) { return ram_size + abi::kMailboxSize; }
+  // Whether a stretch of such an image is in one region.
+  static bool WithinRegion(uint64_t ram_size, uint64_t offset, uint64_t size);
   // Maps `size` bytes of the image from `offset` on anew, privately, from `fd` at `file_offset`. All
   // multiples of the page; within one region. Nothing else may use that part meanwhile.
   Status MapOver(uint64_t offset, uint64_t size, int fd, uint64_t file_offset) const;

@@ -151,6 +151,7 @@ Status Agent::HandleStart(const Frame& frame) {
     FailStart(EINVAL, request.error().message());
     return OkStatus();
   }
+  request->AddDefaults(environment_);
   if (request->on_console) CUBE_TRY(console_->Lend(request->rows, request->columns));
   StartFailure failure;
   std::optional<ChildProcess> child =

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -26,6 +28,11 @@ class Agent {
   // All three outlive the agent. Blocks SIGCHLD, which the agent takes through a descriptor, and
   // SIGPIPE; other threads of the process, if any, have to block both.
   static Result<Agent> Create(Mailbox* mailbox, Doorbell* doorbell, Console* console);
+
+  // Variables (NAME=value) that every child gets unless its request says otherwise.
+  void SetEnvironment(std::vector<std::string> environment) {
+    environment_ = std::move(environment);
+  }
 
   // Serves until a child has been started and has ended and all it wrote is in the rings, then
   // sends kExit and returns. An error means that the kernel refuses what the loop needs.
@@ -59,6 +66,7 @@ class Agent {
   InputPump stdin_;
   OutputPump stdout_;
   OutputPump stderr_;
+  std::vector<std::string> environment_;
   pid_t child_ = -1;                  // while it runs
   std::optional<int> wait_status_;    // when it has ended
   bool exited_reported_ = false;      // kExited is queued or sent

@@ -2,6 +2,7 @@
 #define CUBE_GUESTKERNEL_AGENT_MAILBOX_H_
 
 #include <cstdint>
+#include <span>
 #include <utility>
 
 #include "base/control_abi.h"
@@ -22,6 +23,14 @@ class Mailbox {
   template <typename End>
   End Ring(abi::RingId id) const {
     return OpenRing<End>(memory_, id);
+  }
+
+  // All of it.
+  std::span<const uint8_t> bytes() const { return {memory_, abi::kMailboxSize}; }
+  // How often the host has written who this clone is; 0 if never.
+  uint32_t identity_generation() const {
+    return reinterpret_cast<const abi::IdentityHeader*>(memory_ + abi::kIdentityOffset)
+        ->generation.load(std::memory_order_acquire);
   }
 
   // Announces that the agent is about to sleep. The rings must be looked at once more after this:

@@ -57,6 +57,13 @@ Result<StartRequest> StartRequest::Parse(std::span<const uint8_t> payload) {
   return request;
 }
 
+void StartRequest::AddDefaults(const std::vector<std::string>& defaults) {
+  for (const std::string& variable : defaults) {
+    std::string name = variable.substr(0, variable.find('='));
+    if (Variable(name.c_str()) == nullptr) variables.push_back(variable);
+  }
+}
+
 const char* StartRequest::Variable(const char* name) const {
   size_t length = strlen(name);
   for (const std::string& variable : variables) {

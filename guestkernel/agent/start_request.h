@@ -19,6 +19,9 @@ struct StartRequest {
   // The value of a variable of the child's environment, or null.
   const char* Variable(const char* name) const;
 
+  // Adds those of `defaults` (NAME=value) whose names the request does not set itself.
+  void AddDefaults(const std::vector<std::string>& defaults);
+
   bool on_console = false;
   uint16_t rows = 0;  // the terminal's size, 0 if not known
   uint16_t columns = 0;

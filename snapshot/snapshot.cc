@@ -1,0 +1,171 @@
+#include "snapshot/snapshot.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/byte_io.h"
+#include "snapshot/machine_sections.h"
+#include "snapshot/state_file.h"
+#include "snapshot/verified_stamp.h"
+#include "vmm/memory_map.h"
+
+namespace cube::snapshot {
+namespace {
+
+Result<std::vector<uint8_t>> ReadSmallFile(const std::string& path, size_t limit) {
+  CUBE_ASSIGN(UniqueFd file, OpenFile(path, O_RDONLY));
+  struct stat info;
+  if (fstat(file.get(), &info) < 0) return ErrnoError("%s", path.c_str());
+  if (info.st_size < 0 || static_cast<uint64_t>(info.st_size) > limit) {
+    return Errorf("%s has %lld bytes, at most %zu are valid", path.c_str(),
+                  static_cast<long long>(info.st_size), limit);
+  }
+  std::vector<uint8_t> bytes(static_cast<size_t>(info.st_size));
+  size_t done = 0;
+  while (done < bytes.size()) {
+    ssize_t n =
+        pread(file.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(done));
+    if (n < 0) return ErrnoError("reading %s", path.c_str());
+    if (n == 0) return Errorf("%s shrank while it was read", path.c_str());
+    done += static_cast<size_t>(n);
+  }
+  return bytes;
+}
+
+Error At(const std::string& file, const Error& error) { return Error(error).Wrap(file); }
+
+std::string ParentPath(const std::string& path, const std::string& parent) {
+  return parent.starts_with('/') ? parent : path + "/" + parent;
+}
+
+}  // namespace
+
+Result<Snapshot> Snapshot::Open(const std::string& path) { return OpenAt(path, 0); }
+
+Result<Snapshot> Snapshot::OpenAt(const std::string& path, size_t depth) {
+  if (depth > kMaxDepth) {
+    return Errorf("%s: more than %zu snapshots build on one another, or in a circle", path.c_str(),
+                  kMaxDepth);
+  }
+  Snapshot snapshot;
+  snapshot.path_ = path;
+  std::string manifest_path = path + "/manifest.json";
+  CUBE_ASSIGN(std::vector<uint8_t> text, ReadSmallFile(manifest_path, Manifest::kMaxSize));
+  auto manifest = Manifest::Parse({reinterpret_cast<const char*>(text.data()), text.size()});
+  if (!manifest.ok()) return At(manifest_path, manifest.error());
+  snapshot.manifest_ = std::move(*manifest);
+  const Manifest& m = snapshot.manifest_;
+  if (m.memory_bytes < vmm::kMinMemory || m.memory_bytes > vmm::kMaxMemory ||
+      m.memory_bytes % vmm::kPageSize != 0) {
+    return Errorf("%s: memory of %llu bytes", manifest_path.c_str(),
+                  static_cast<unsigned long long>(m.memory_bytes));
+  }
+  if (!m.parent.empty()) {
+    auto parent = OpenAt(ParentPath(path, m.parent_path), depth + 1);
+    if (!parent.ok()) return Error(parent.error()).Wrap("the parent of " + path);
+    if (parent->manifest_.id != m.parent) {
+      return Errorf("%s builds on snapshot %s, %s is %s", path.c_str(), m.parent.c_str(),
+                    parent->path_.c_str(), parent->manifest_.id.c_str());
+    }
+    if (parent->manifest_.memory_bytes != m.memory_bytes) {
+      return Errorf("%s has %llu bytes of memory, its parent %llu", path.c_str(),
+                    static_cast<unsigned long long>(m.memory_bytes),
+                    static_cast<unsigned long long>(parent->manifest_.memory_bytes));
+    }
+    snapshot.layers_ = std::move(parent->layers_);
+  }
+  std::string state_path = path + "/state";
+  CUBE_ASSIGN(std::vector<uint8_t> state, ReadSmallFile(state_path, kMaxStateFile));
+  if (state.size() != m.state_bytes ||
+      Format("%016llx", static_cast<unsigned long long>(XXH3_64bits(state.data(), state.size()))) !=
+          m.state_xxh3) {
+    // Which part it is says more than that it is one.
+    auto sections = DecodeState(state);
+    if (!sections.ok()) return At(state_path, sections.error());
+    return Errorf("%s does not match the manifest's length and checksum", state_path.c_str());
+  }
+  auto sections = DecodeState(state);
+  if (!sections.ok()) return At(state_path, sections.error());
+  auto machine = DecodeMachine(*sections, m);
+  if (!machine.ok()) return At(state_path, machine.error());
+  snapshot.state_ = std::move(*machine);
+  CUBE_TRY(snapshot.OpenMemory(path + "/memory"));
+  return snapshot;
+}
+
+Status Snapshot::OpenMemory(const std::string& path) {
+  CUBE_ASSIGN(UniqueFd file, OpenFile(path, O_RDONLY));
+  struct stat info;
+  if (fstat(file.get(), &info) < 0) return ErrnoError("%s", path.c_str());
+  uint64_t image_bytes = vmm::GuestMemory::ImageSize(manifest_.memory_bytes);
+  bool is_base = manifest_.parent.empty();
+  uint64_t wanted = is_base ? image_bytes : manifest_.memory_file_bytes;
+  if (static_cast<uint64_t>(info.st_size) != wanted) {
+    return Errorf("%s has %lld bytes, %llu are wanted", path.c_str(),
+                  static_cast<long long>(info.st_size), static_cast<unsigned long long>(wanted));
+  }
+  Layer layer;
+  if (!is_base) {
+    auto runs = ReadDiffIndex(file.get(), image_bytes);
+    if (!runs.ok()) return At(path, runs.error());
+    layer.runs = std::move(*runs);
+    for (const PlacedRun& run : layer.runs) {
+      // A run across the end of a region could not be mapped.
+      if (!vmm::GuestMemory::WithinRegion(manifest_.memory_bytes, run.start, run.size)) {
+        return Errorf("%s: a run of %llu bytes at %llu crosses regions", path.c_str(),
+                      static_cast<unsigned long long>(run.size),
+                      static_cast<unsigned long long>(run.start));
+      }
+    }
+  }
+  if (!IsStamped(path, info)) {
+    CUBE_ASSIGN(std::string hash,
+                is_base ? HashBaseMemory(file.get()) : HashDiffMemory(file.get()));
+    if (hash != manifest_.memory_xxh3) {
+      return Errorf("%s does not match its checksum: %s, should be %s", path.c_str(), hash.c_str(),
+                    manifest_.memory_xxh3.c_str());
+    }
+    // Without a stamp the next one reads it again; a folder that cannot be written to has none.
+    (void)Stamp(path, info);
+  }
+  layer.memory = std::make_shared<UniqueFd>(std::move(file));
+  layers_.push_back(std::move(layer));
+  return OkStatus();
+}
+
+Result<vmm::GuestMemory> Snapshot::MapMemory() const {
+  CUBE_ASSIGN(vmm::GuestMemory memory,
+              vmm::GuestMemory::MapImage(manifest_.memory_bytes, layers_[0].memory->get()));
+  for (size_t i = 1; i < layers_.size(); ++i) {
+    for (const PlacedRun& run : layers_[i].runs) {
+      CUBE_TRY(memory.MapOver(run.start, run.size, layers_[i].memory->get(), run.file_offset));
+    }
+  }
+  return memory;
+}
+
+Status Snapshot::MapRuns(const vmm::GuestMemory& memory, const std::vector<PageRun>& runs) const {
+  for (const PageRun& run : runs) {
+    CUBE_TRY(memory.MapOver(run.start, run.size, layers_[0].memory->get(), run.start));
+    for (size_t i = 1; i < layers_.size(); ++i) {
+      const std::vector<PlacedRun>& placed = layers_[i].runs;
+      auto first = std::upper_bound(
+          placed.begin(), placed.end(), run.start,
+          [](uint64_t start, const PlacedRun& other) { return start < other.start + other.size; });
+      for (; first != placed.end() && first->start < run.start + run.size; ++first) {
+        uint64_t start = std::max(first->start, run.start);
+        uint64_t end = std::min(first->start + first->size, run.start + run.size);
+        CUBE_TRY(memory.MapOver(start, end - start, layers_[i].memory->get(),
+                                first->file_offset + (start - first->start)));
+      }
+    }
+  }
+  return OkStatus();
+}
+
+}  // namespace cube::snapshot

@@ -1,0 +1,58 @@
+#ifndef CUBE_SNAPSHOT_SNAPSHOT_H_
+#define CUBE_SNAPSHOT_SNAPSHOT_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "snapshot/manifest.h"
+#include "snapshot/memory_file.h"
+#include "vmm/guest_memory.h"
+#include "vmm/machine_state.h"
+
+namespace cube::snapshot {
+
+// A published snapshot, opened and checked: its state is in memory, the memory files of it and all
+// its parents are open. What it names may be deleted meanwhile; this goes on working. Immutable;
+// any thread, and children of a fork.
+class Snapshot {
+ public:
+  // Parents of parents at most.
+  static constexpr size_t kMaxDepth = 64;
+
+  // Trusts nothing in the folder `path`: an error names the file and what is wrong with it. Memory
+  // files are read through, to hold them against their checksum, unless they are as they were when
+  // that was last done (by file, size and time of change; kept beside them).
+  static Result<Snapshot> Open(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  const Manifest& manifest() const { return manifest_; }
+  const vmm::MachineState& state() const { return state_; }
+
+  // The memory as it was, mapped privately: what is written is the caller's alone.
+  Result<vmm::GuestMemory> MapMemory() const;
+  // Maps stretches of `memory` anew, so that they are as they were: what a machine that came from
+  // this snapshot, or from a descendant of it, has changed. `runs` are sorted.
+  Status MapRuns(const vmm::GuestMemory& memory, const std::vector<PageRun>& runs) const;
+
+ private:
+  struct Layer {
+    std::shared_ptr<UniqueFd> memory;
+    std::vector<PlacedRun> runs;  // none for the base
+  };
+
+  Snapshot() = default;
+  static Result<Snapshot> OpenAt(const std::string& path, size_t depth);
+  Status OpenMemory(const std::string& path);
+
+  std::string path_;
+  Manifest manifest_;
+  vmm::MachineState state_;
+  std::vector<Layer> layers_;  // the base first
+};
+
+}  // namespace cube::snapshot
+
+#endif  // CUBE_SNAPSHOT_SNAPSHOT_H_

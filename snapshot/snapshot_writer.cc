@@ -1,0 +1,162 @@
+#include "snapshot/snapshot_writer.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+
+#include "base/byte_io.h"
+#include "snapshot/machine_sections.h"
+#include "snapshot/state_file.h"
+#include "snapshot/verified_stamp.h"
+
+namespace cube::snapshot {
+namespace {
+
+constexpr const char* kTemporaryPrefix = ".unpublished-";
+
+std::string Now() {
+  time_t now = time(nullptr);
+  tm parts;
+  gmtime_r(&now, &parts);
+  char text[32];
+  strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+std::string FolderOf(const std::string& path) {
+  size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+Status SyncFolder(const std::string& path) {
+  CUBE_ASSIGN(UniqueFd folder, OpenFile(path, O_RDONLY | O_DIRECTORY));
+  if (fsync(folder.get()) < 0) return ErrnoError("fsync of %s", path.c_str());
+  return OkStatus();
+}
+
+}  // namespace
+
+Result<SnapshotWriter> SnapshotWriter::Create(const std::string& path, Manifest about) {
+  std::string clean = path;
+  while (clean.size() > 1 && clean.ends_with('/')) clean.pop_back();
+  struct stat info;
+  if (lstat(clean.c_str(), &info) == 0) return Errorf("%s exists already", clean.c_str());
+  std::string temporary = FolderOf(clean) + "/" + kTemporaryPrefix + "XXXXXX";
+  if (mkdtemp(temporary.data()) == nullptr) return ErrnoError("cannot make %s", temporary.c_str());
+  // Held while this writer lives: whoever clears up tells by it that nobody will come back.
+  auto folder = OpenFile(temporary, O_RDONLY | O_DIRECTORY);
+  if (!folder.ok() || flock(folder->get(), LOCK_EX | LOCK_NB) < 0) {
+    rmdir(temporary.c_str());
+    return Errorf("cannot lock %s", temporary.c_str());
+  }
+  chmod(temporary.c_str(), 0755);
+  CUBE_ASSIGN(about.id, NewSnapshotId());
+  about.created = Now();
+  return SnapshotWriter(clean, temporary, std::move(*folder), std::move(about));
+}
+
+SnapshotWriter::~SnapshotWriter() {
+  // Moved from, or published.
+  if (!folder_.valid() || temporary_.empty()) return;
+  std::error_code ignored;
+  std::filesystem::remove_all(temporary_, ignored);
+}
+
+Result<UniqueFd> SnapshotWriter::CreateFile(const char* name) {
+  return OpenFile(temporary_ + "/" + name, O_RDWR | O_CREAT | O_EXCL, 0644);
+}
+
+Status SnapshotWriter::WriteState(const vmm::MachineState& state) {
+  std::vector<uint8_t> bytes = EncodeState(EncodeMachine(state));
+  manifest_.state_bytes = bytes.size();
+  manifest_.state_xxh3 =
+      Format("%016llx", static_cast<unsigned long long>(XXH3_64bits(bytes.data(), bytes.size())));
+  CUBE_ASSIGN(UniqueFd file, CreateFile("state"));
+  CUBE_TRY(WriteAll(file.get(), bytes, (path_ + "/state").c_str()));
+  files_.push_back(std::move(file));
+  return OkStatus();
+}
+
+Status SnapshotWriter::WriteBase(const vmm::MachineState& state, const vmm::GuestMemory& memory) {
+  CUBE_TRY(WriteState(state));
+  CUBE_ASSIGN(UniqueFd file, CreateFile("memory"));
+  std::vector<std::span<const uint8_t>> image;
+  for (const vmm::MemoryRegion& region : memory.regions()) image.push_back(region.host);
+  auto info = WriteBaseMemory(file.get(), image);
+  if (!info.ok()) return Error(info.error()).Wrap(path_);
+  manifest_.memory_file_bytes = info->file_bytes;
+  manifest_.memory_xxh3 = info->xxh3;
+  files_.push_back(std::move(file));
+  return OkStatus();
+}
+
+Status SnapshotWriter::WriteDiff(const vmm::MachineState& state, const vmm::GuestMemory& memory,
+                                 const std::vector<PageRun>& runs, const Snapshot& parent) {
+  CUBE_TRY(WriteState(state));
+  std::vector<std::span<const uint8_t>> pages;
+  for (const PageRun& run : runs) {
+    auto slice = memory.ImageSlice(run.start, run.size);
+    if (!slice) {
+      return Errorf("a run of %llu bytes at %llu is not memory",
+                    static_cast<unsigned long long>(run.size),
+                    static_cast<unsigned long long>(run.start));
+    }
+    pages.push_back(*slice);
+  }
+  CUBE_ASSIGN(UniqueFd file, CreateFile("memory"));
+  auto info = WriteDiffMemory(file.get(), runs, pages);
+  if (!info.ok()) return Error(info.error()).Wrap(path_);
+  manifest_.memory_file_bytes = info->file_bytes;
+  manifest_.memory_xxh3 = info->xxh3;
+  manifest_.parent = parent.manifest().id;
+  std::error_code failed;
+  std::filesystem::path absolute = std::filesystem::absolute(parent.path(), failed);
+  manifest_.parent_path = absolute.lexically_normal().string();
+  files_.push_back(std::move(file));
+  return OkStatus();
+}
+
+Result<std::string> SnapshotWriter::Publish(bool durable) {
+  std::string text = manifest_.ToJson();
+  CUBE_ASSIGN(UniqueFd file, CreateFile("manifest.json"));
+  CUBE_TRY(WriteAll(file.get(), {reinterpret_cast<const uint8_t*>(text.data()), text.size()},
+                    (path_ + "/manifest.json").c_str()));
+  files_.push_back(std::move(file));
+  for (const UniqueFd& written : files_) {
+    if (durable && fsync(written.get()) < 0)
+      return ErrnoError("fsync of a file of %s", path_.c_str());
+  }
+  struct stat info;
+  std::string memory = temporary_ + "/memory";
+  if (stat(memory.c_str(), &info) == 0) CUBE_TRY(Stamp(memory, info));
+  if (durable) CUBE_TRY(SyncFolder(temporary_));
+  // Fails if somebody else was first, for then the folder is there and not empty.
+  if (rename(temporary_.c_str(), path_.c_str()) < 0) {
+    if (errno == ENOTEMPTY || errno == EEXIST) return Errorf("%s exists already", path_.c_str());
+    return ErrnoError("publishing %s", path_.c_str());
+  }
+  temporary_.clear();
+  if (durable) CUBE_TRY(SyncFolder(FolderOf(path_)));
+  return manifest_.id;
+}
+
+void RemoveUnpublished(const std::string& folder) {
+  std::error_code failed;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, failed)) {
+    if (!entry.path().filename().string().starts_with(kTemporaryPrefix)) continue;
+    auto held = OpenFile(entry.path().string(), O_RDONLY | O_DIRECTORY);
+    if (!held.ok() || flock(held->get(), LOCK_EX | LOCK_NB) < 0) continue;  // its writer lives
+    std::filesystem::remove_all(entry.path(), failed);
+  }
+}
+
+}  // namespace cube::snapshot
