@@ -297,8 +297,12 @@ Status Machine::Start() {
   return OkStatus();
 }
 
-void Machine::Stop() {
+void Machine::RequestStop() {
   for (auto& vcpu : vcpus_) vcpu->RequestStop();
+}
+
+void Machine::Stop() {
+  RequestStop();
   for (auto& vcpu : vcpus_) vcpu->Join();
 }
 

@@ -81,6 +81,9 @@ class Machine {
 
   // Lets the vCPUs run. A restored machine's clocks go on from where they were saved.
   Status Start();
+  // Has every vCPU leave the guest as soon as it can, without waiting for it: Stop() is still to be
+  // called. Any thread.
+  void RequestStop();
   // Takes every vCPU out of the guest and joins its thread. Idempotent. Not from a vCPU's thread.
   // Start() goes on from there.
   void Stop();

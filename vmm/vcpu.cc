@@ -50,6 +50,7 @@ Status Vcpu::InstallKickSignal() {
 }
 
 Status Vcpu::Adopt() {
+  if (ring0_.engine != nullptr) ring0_.engine->Adopt();
   if (ring0_.assist != nullptr) return ring0_.assist->Adopt(&kvm_);
   return OkStatus();
 }

@@ -52,7 +52,7 @@ class Ring0Assist {
   // Words appended to the kernel's command line on such hosts: features whose instructions KVM's
   // emulator lacks or is slow at, hidden where CPUID cannot (docs/host.md gives each its reason).
   static constexpr const char* kKernelArguments =
-      "clearcpuid=308,295,297,580,141,151,145,298 rodata=off";
+      "clearcpuid=308,295,297,580,141,151,145,298 rodata=off clocksource=kvm-clock";
 
  private:
   Status OnWriteMsr(KvmVcpu* vcpu);

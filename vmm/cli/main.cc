@@ -11,6 +11,7 @@
 #include "vmm/cli/host_command.h"
 #include "vmm/cli/root_disk_option.h"
 #include "vmm/cli/run_options.h"
+#include "vmm/cli/template_cache.h"
 
 namespace {
 
@@ -27,10 +28,7 @@ void OpenStandardDescriptors() {
   }
 }
 
-std::string ImagesFolder() {
-  const char* home = getenv("CUBE_HOME");
-  return std::string(home != nullptr && *home != '\0' ? home : "/var/lib/cube") + "/images";
-}
+std::string ImagesFolder() { return cube::vmm::CubeHome() + "/images"; }
 
 std::string ImagePath(const char* name) { return ImagesFolder() + "/" + name; }
 
@@ -66,7 +64,7 @@ int main(int argc, char** argv) {
     CLI::App app{"cube-vmm: one process, one microVM", "cube-vmm"};
     app.require_subcommand(1);
     app.set_version_flag("--version", "cube-vmm 0.1");
-    CLI::App* run_app = app.add_subcommand("run", "Boot a VM, run a command in it, exit as it does");
+    CLI::App* run_app = app.add_subcommand("run", "Run a command in a VM of its own, exit as it does");
     run_app->add_option("--kernel", run.kernel, "ELF vmlinux or bzImage")->capture_default_str();
     CLI::Option* initrd =
         run_app->add_option("--initrd", run.initrd, "initramfs with /init; '' for none")
@@ -79,6 +77,8 @@ int main(int argc, char** argv) {
     run_app->add_option("--append", run.append, "words added to the kernel's command line");
     run_app->add_option("--timeout", run.timeout, "seconds until the VM is stopped (status 124)")
         ->check(CLI::NonNegativeNumber);
+    run_app->add_flag("--boot", run.boot,
+                      "boot afresh instead of cloning a template of the same machine");
     run_app->add_flag("--json", run.json, "one JSON object a line: output, then the result");
     run_app->add_option("--console", run.console, "serial console's output: a file, or - for stderr");
     run_app->add_option("--system-map", run.system_map, "System.map, to name addresses in dumps");

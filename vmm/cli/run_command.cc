@@ -21,7 +21,9 @@
 #include "vmm/cli/console_log.h"
 #include "vmm/cli/guest_session.h"
 #include "vmm/cli/run_options.h"
+#include "vmm/cli/template_cache.h"
 #include "vmm/cli/terminal.h"
+#include "vmm/identity.h"
 #include "vmm/machine.h"
 #include "vmm/memory_map.h"
 
@@ -67,6 +69,8 @@ class Run {
   Status WatchSignals();
   Status WatchMachine();
   Status StartSession();
+  Status Begin();
+  Status Freeze();
   Status SetUpConsole();
   void TrimMemory();
   void ArmTrimTimer();
@@ -115,6 +119,11 @@ class Run {
   std::string reason_;
   std::string dump_;  // for the one who looks into it; the reason stays one line
   Ring0Mode ring0_ = Ring0Mode::kNative;
+  std::optional<Kvm> kvm_;
+  MachineConfig config_;
+  std::optional<TemplateCache> templates_;
+  // The guest boots to become a template. Set before the vCPUs run, taken back when none does.
+  bool freezing_ = false;
 
   std::mutex post_mutex_;
   std::deque<std::pair<abi::Command, uint32_t>> commands_;
@@ -139,8 +148,8 @@ Status Run::Prepare() {
                   static_cast<unsigned long long>(host_mib));
   }
   CUBE_TRY(Vcpu::InstallKickSignal());
-  CUBE_ASSIGN(Kvm kvm, Kvm::Open(options_.kvm));
-  CUBE_ASSIGN(HostProbe probe, ProbeHost(kvm));
+  CUBE_ASSIGN(kvm_, Kvm::Open(options_.kvm));
+  CUBE_ASSIGN(HostProbe probe, ProbeHost(*kvm_));
   if (probe.emulated_ring0()) {
     ring0_ = options_.ring0 == "kvm" ? Ring0Mode::kEmulator : Ring0Mode::kEngine;
   } else if (options_.ring0 == "engine") {
@@ -151,19 +160,20 @@ Status Run::Prepare() {
   CUBE_ASSIGN(posted_, NewEventFd());
   CUBE_TRY(WatchSignals());
 
-  MachineConfig config;
-  config.kernel = options_.kernel;
-  config.initrd = options_.initrd;
-  config.system_map = options_.system_map;
-  CUBE_ASSIGN(config.append, DeviceWords(options_.devices));
-  if (!config.append.empty() && !options_.append.empty()) config.append += ' ';
-  config.append += options_.append;
-  config.memory = options_.memory_mib * kMiB;
-  config.cpus = options_.cpus;
-  config.ring0 = ring0_;
+  config_.kernel = options_.kernel;
+  config_.initrd = options_.initrd;
+  config_.system_map = options_.system_map;
+  CUBE_ASSIGN(config_.append, DeviceWords(options_.devices));
+  if (!config_.append.empty() && !options_.append.empty()) config_.append += ' ';
+  config_.append += options_.append;
+  config_.memory = options_.memory_mib * kMiB;
+  config_.cpus = options_.cpus;
+  config_.ring0 = ring0_;
   MachineEvents events;
   events.console = [this](uint8_t byte) { console_.Append(byte); };
   events.command = [this](abi::Command command, uint32_t argument) {
+    // The template is frozen where this store ends, so no vCPU may go on.
+    if (command == abi::Command::kPark && freezing_) machine_->RequestStop();
     PostCommand(command, argument);
   };
   events.notify = [this] {
@@ -173,7 +183,18 @@ Status Run::Prepare() {
   };
   events.stopped = [this](StopReason reason) { PostStop(std::move(reason)); };
   CUBE_ASSIGN(std::vector<NamedDevice> devices, MakeDevices(options_.devices, &*loop_));
-  CUBE_ASSIGN(machine_, Machine::Create(kvm, config, std::move(devices), &*loop_, std::move(events)));
+  templates_.emplace(options_, ring0_);
+  std::optional<snapshot::Snapshot> found = templates_->Find();
+  if (found) {
+    CUBE_ASSIGN(GuestMemory memory, found->MapMemory());
+    CUBE_ASSIGN(machine_,
+                Machine::Restore(*kvm_, config_, std::move(memory), found->state(),
+                                 std::move(devices), &*loop_, std::move(events)));
+  } else {
+    freezing_ = !templates_->path().empty();
+    CUBE_ASSIGN(machine_, Machine::Create(*kvm_, config_, std::move(devices), &*loop_,
+                                          std::move(events)));
+  }
   time_.created = Now();
   return SetUpConsole();
 }
@@ -281,10 +302,37 @@ Status Run::StartSession() {
   return session_->Start(command);
 }
 
+// Gives the guest its identity and its command. Before its vCPUs run, from the parking place or from
+// the start.
+Status Run::Begin() {
+  CUBE_ASSIGN(std::string id, snapshot::NewSnapshotId());
+  Identity identity;
+  identity.sandbox_id = id.substr(0, 20);
+  identity.hostname = "cube";
+  identity.environment = {"CUBE_SANDBOX_ID=" + identity.sandbox_id};
+  CUBE_TRY(WriteIdentity(machine_->memory().mailbox(), identity));
+  return StartSession();
+}
+
+// The agent has parked, and every vCPU was asked to stop: the machine becomes a template, and goes
+// on as its first clone would. A template that cannot be written is one line on stderr.
+Status Run::Freeze() {
+  freezing_ = false;
+  machine_->Stop();
+  Status built = templates_->Build(*kvm_, config_, &*machine_);
+  if (!built.ok()) {
+    fprintf(stderr, "cube-vmm: no template was made: %s\n", built.error().message().c_str());
+  }
+  machine_->Resume();
+  CUBE_TRY(Begin());
+  return machine_->Start();
+}
+
 Result<int> Run::Execute() {
   CUBE_TRY(Prepare());
   CUBE_TRY(WatchMachine());
-  CUBE_TRY(StartSession());
+  // What is in the mailbox when a template is frozen would be in all its clones'.
+  if (!freezing_) CUBE_TRY(Begin());
   GuestProfiler profiler;
   if (!options_.profile.empty()) machine_->Profile(&profiler);
   CUBE_TRY(machine_->Start());
@@ -348,8 +396,12 @@ void Run::OnCommand(abi::Command command, uint32_t argument) {
     case abi::Command::kReady:
       if (time_.ready == 0) time_.ready = Now();
       return;
-    case abi::Command::kPark:
+    case abi::Command::kPark: {
+      if (!freezing_) return;
+      Status frozen = Freeze();
+      if (!frozen.ok()) Finish(kStatusVmmError, frozen.error().message());
       return;
+    }
     case abi::Command::kExit:
       time_.exited = Now();
       exiting_ = true;
@@ -467,14 +519,16 @@ void Run::ReportJson() {
   JsonWriter json;
   json.BeginObject().Key("event").String("exit").Key("status").Int(status_);
   if (!reason_.empty()) json.Key("reason").String(reason_);
-  json.Key("ring0").String(ring0_ == Ring0Mode::kNative     ? "native"
-                           : ring0_ == Ring0Mode::kEngine ? "engine"
-                                                          : "emulated");
+  json.Key("ring0").String(Ring0Name(ring0_));
   json.Key("milliseconds").BeginObject();
   json.Key("probe").Double(Milliseconds(time_.start, time_.probed));
   json.Key("create").Double(Milliseconds(time_.probed, time_.created));
   if (time_.booted != 0) json.Key("boot").Double(Milliseconds(time_.created, time_.booted));
-  if (time_.ready != 0) json.Key("agent").Double(Milliseconds(time_.booted, time_.ready));
+  // From the agent's first words, or, in a clone, from where it was parked.
+  if (time_.ready != 0) {
+    json.Key("agent").Double(
+        Milliseconds(time_.booted != 0 ? time_.booted : time_.created, time_.ready));
+  }
   if (time_.started != 0) json.Key("start").Double(Milliseconds(time_.ready, time_.started));
   if (time_.exited != 0) json.Key("command").Double(Milliseconds(time_.started, time_.exited));
   json.Key("total").Double(Milliseconds(time_.start, end));

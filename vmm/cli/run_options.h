@@ -17,6 +17,7 @@ struct RunOptions {
   std::string append;
   uint64_t memory_mib = 128;
   uint32_t cpus = 1;
+  bool boot = false;  // even if there is, or could be, a template to clone
   double timeout = 0;  // seconds, 0 for none
   bool json = false;
   std::string console;  // where the serial console's output goes: "", "-" for stderr, or a file

@@ -79,7 +79,10 @@ Status VcpuState::Apply(KvmVcpu* vcpu) const {
 Status VcpuState::StartClock(KvmVcpu* vcpu, uint64_t host_tsc) const {
   CUBE_TRY(vcpu->SetTscOffset(tsc - host_tsc));
   if (tsc_deadline == 0) return OkStatus();
-  const kvm_msr_entry deadline = {kMsrTscDeadline, 0, tsc_deadline};
+  // Read back: such a KVM accepts any offset, and goes on with none.
+  CUBE_ASSIGN(uint64_t offset, vcpu->TscOffset());
+  uint64_t jump = host_tsc + offset - tsc;
+  const kvm_msr_entry deadline = {kMsrTscDeadline, 0, tsc_deadline + jump};
   return vcpu->SetMsrs({&deadline, 1});
 }
 

@@ -41,6 +41,8 @@ struct VcpuState {
   Status Apply(KvmVcpu* vcpu) const;
   // Lets the guest's TSC go on from where it was captured, `host_tsc` being now, and sets its timer
   // anew. Immediately before the first KVM_RUN: what passes in between the guest takes for time.
+  // Where KVM cannot shift the TSC (user mode that runs natively reads the host's), the timer is
+  // shifted instead; a guest there must not take its time from the TSC alone.
   Status StartClock(KvmVcpu* vcpu, uint64_t host_tsc) const;
 
   void Write(StateWriter* writer) const;

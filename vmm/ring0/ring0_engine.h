@@ -50,6 +50,9 @@ class Ring0Engine {
   Result<Outcome> BeforeRun(KvmVcpu* vcpu);
   Result<Outcome> AfterRun(KvmVcpu* vcpu);
 
+  // The vCPU was restored: KVM must look at its clock before ring 0 does. Before Start().
+  void Adopt() { adopted_ = true; }
+
   // ---- saving and going on (ring0_suspend.cc); after the vCPU was asked to leave KVM_RUN
 
   // Whether the guest's state is whole, as opposed to half in the stub's hands: then KVM_RUN must be
@@ -139,7 +142,8 @@ class Ring0Engine {
   uint64_t kvm_kernel_gs_base_ = 0;
   bool stepping_ = false;  // as KVM was last told
   bool several_vcpus_ = false;
-  bool halted_ = false;  // suspended in HLT
+  bool halted_ = false;   // suspended in HLT
+  bool adopted_ = false;  // restored, and not yet run
   // The last interrupt was one that was asked for: others may have waited behind it.
   bool more_may_wait_ = false;
   uint64_t polled_at_ = 0;               // RIP, while KVM is asked

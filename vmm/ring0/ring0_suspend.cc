@@ -1,5 +1,7 @@
 // Ring0Engine between two stretches of running: what is its own is taken out of vCPU and memory, so
 // that both can be saved, and the guest goes on from there, here or in a clone.
+#include <utility>
+
 #include "vmm/ring0/ring0_engine.h"
 #include "vmm/segments.h"
 
@@ -49,6 +51,7 @@ Status Ring0Engine::Suspend(KvmVcpu* vcpu) {
 // A vCPU that was suspended, or restored, outside of ring 0: KVM's turn comes first.
 Result<bool> Ring0Engine::EnterSuspended(KvmVcpu* vcpu) {
   auto code = static_cast<uint16_t>(star_ >> 32 & 0xfffc);
+  bool adopted = std::exchange(adopted_, false);
   if (halted_) {
     halted_ = false;
     CUBE_TRY(Enter(vcpu, Mode::kHalt, cpu_->cs));
@@ -56,6 +59,11 @@ Result<bool> Ring0Engine::EnterSuspended(KvmVcpu* vcpu) {
     return true;
   }
   bool user = (cpu_->efer & kEferLongModeActive) != 0 && (cpu_->cs & 3) == 3;
+  if (!user && adopted && Interpretable()) {
+    // kvmclock's page is written as KVM enters the guest; until then it is the one of the snapshot.
+    CUBE_TRY(EnterPoll(vcpu));
+    return true;
+  }
   if (!user) return false;
   ++counters_.user_entries;
   CUBE_TRY(Enter(vcpu, Mode::kUser, code));
