@@ -42,7 +42,7 @@ def rootfs(args):
 
 def cube_boot(args, figures):
     out = subprocess.run(
-        [args.vmm, "run", "--json", f"--ring0={args.ring0}", "--kernel", args.kernel, "--initrd", args.initrd,
+        [args.vmm, "run", "--boot", "--json", f"--ring0={args.ring0}", "--kernel", args.kernel, "--initrd", args.initrd,
          "--memory", str(args.memory), "--cpus", str(args.cpus), *rootfs(args), "--",
          *shlex.split(args.command)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False).stdout
@@ -78,7 +78,7 @@ def qemu_boot(args, figures):
 
 def idle_vmm(args):
     vmm = subprocess.Popen(
-        [args.vmm, "run", f"--ring0={args.ring0}", "--kernel", args.kernel, "--initrd",
+        [args.vmm, "run", "--boot", f"--ring0={args.ring0}", "--kernel", args.kernel, "--initrd",
          args.initrd, "--memory", str(args.memory), *rootfs(args), "--", "/bin/sh", "-c", "echo up; sleep 1000"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     if vmm.stdout.readline() != b"up\n":

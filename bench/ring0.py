@@ -39,7 +39,7 @@ COLUMNS = {
 def cube(args, mode, *command):
     """(what the guest printed, the report of its end)."""
     out = subprocess.run(
-        [args.vmm, "run", "--json", f"--ring0={mode}", "--kernel", args.kernel, "--initrd",
+        [args.vmm, "run", "--boot", "--json", f"--ring0={mode}", "--kernel", args.kernel, "--initrd",
          args.initrd, "--memory", str(args.memory), "--", *command],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False, text=True).stdout
     events = [json.loads(line) for line in out.splitlines()]

@@ -32,7 +32,7 @@ std::vector<std::string> RunGuest(const std::vector<std::string>& options,
                                   const std::vector<std::string>& command) {
   std::string path = vmm::testing::WriteTempFile(
       "gives-up", vmm::testing::MakeElf(kEntry, {{kEntry, kCode, 4096}}));
-  std::vector<std::string> all = {Env("CUBE_VMM"), "run", "--kernel", path, "--initrd", "",
+  std::vector<std::string> all = {Env("CUBE_VMM"), "run", "--boot", "--kernel", path, "--initrd", "",
                                   "--timeout", "20"};
   all.insert(all.end(), options.begin(), options.end());
   all.insert(all.end(), command.begin(), command.end());

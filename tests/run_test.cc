@@ -25,7 +25,7 @@ TEST(Run, PrintsExactlyWhatTheCommandPrints) {
 
 // The kernel as distributions ship it, compressed.
 TEST(Run, ABzImageBootsToo) {
-  Finished run = RunProcess({Env("CUBE_VMM"), "run", "--kernel", Env("CUBE_BZIMAGE"), "--initrd",
+  Finished run = RunProcess({Env("CUBE_VMM"), "run", "--boot", "--kernel", Env("CUBE_BZIMAGE"), "--initrd",
                              Env("CUBE_INITRD"), "--", "/bin/echo", "hello"});
   EXPECT_EQ(run.status, 0);
   EXPECT_EQ(run.out, "hello\n");
@@ -168,8 +168,8 @@ TEST(Run, APanicIsNamed) {
   // The kernel finds no init in an archive that the loader need not understand.
   std::string path = Env("TEST_TMPDIR") + "/empty.cpio";
   std::ofstream(path) << std::string(512, '\0');
-  std::vector<std::string> arguments = {Env("CUBE_VMM"), "run", "--kernel", Env("CUBE_KERNEL"),
-                                        "--initrd",      path,  "--",       "/bin/true"};
+  std::vector<std::string> arguments = {Env("CUBE_VMM"), "run", "--boot", "--kernel", Env("CUBE_KERNEL"),
+                                        "--initrd",      path,   "--",       "/bin/true"};
   Finished run = RunProcess(arguments);
   EXPECT_EQ(run.status, 125);
   EXPECT_NE(run.err.find("cube-vmm: the guest kernel panicked: "), std::string::npos) << run.err;
@@ -235,7 +235,7 @@ TEST(Run, GuestsThatMisbehaveAreStoppedWithOneLine) {
     auto elf = vmm::testing::MakeElf(kEntry, {{kEntry, code, 4096}});
     std::ofstream(path, std::ios::binary)
         .write(reinterpret_cast<const char*>(elf.data()), static_cast<std::streamsize>(elf.size()));
-    Finished run = RunProcess({Env("CUBE_VMM"), "run", "--kernel", path, "--initrd", "",
+    Finished run = RunProcess({Env("CUBE_VMM"), "run", "--boot", "--kernel", path, "--initrd", "",
                                "--timeout", "1", "--", "/bin/true"});
     EXPECT_EQ(run.status, guest.status) << run.err;
     EXPECT_EQ(run.out, "");
@@ -278,7 +278,7 @@ TEST(Run, BadInputIsOneLineAndStatus125) {
   };
   for (const BadInput& bad : cases) {
     SCOPED_TRACE(bad.name);
-    std::vector<std::string> arguments = {Env("CUBE_VMM"), "run"};
+    std::vector<std::string> arguments = {Env("CUBE_VMM"), "run", "--boot"};
     auto add = [&](const char* option, const std::string& value) {
       if (std::find(bad.options.begin(), bad.options.end(), option) != bad.options.end()) return;
       arguments.push_back(option);

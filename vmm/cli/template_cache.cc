@@ -30,9 +30,12 @@ std::string CubeHome() {
 
 const char* Ring0Name(Ring0Mode mode) {
   switch (mode) {
-    case Ring0Mode::kNative: return "native";
-    case Ring0Mode::kEngine: return "engine";
-    case Ring0Mode::kEmulator: return "emulated";
+    case Ring0Mode::kNative:
+      return "native";
+    case Ring0Mode::kEngine:
+      return "engine";
+    case Ring0Mode::kEmulator:
+      return "emulated";
   }
   return "";
 }
