@@ -1,9 +1,11 @@
 #include "vmm/machine.h"
 
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <x86intrin.h>
 
 #include <array>
+#include <cstring>
 
 #include "vmm/cpuid.h"
 #include "vmm/loader/boot_params.h"
@@ -18,6 +20,7 @@ namespace {
 
 // Beyond those of memory.
 constexpr uint32_t kStubSlot = 100;
+constexpr uint32_t kScratchSlot = 101;
 
 constexpr uint64_t kSerialPort = 0x3f8;
 constexpr uint32_t kSerialGsi = 4;
@@ -89,6 +92,12 @@ Result<std::unique_ptr<Machine>> Machine::Build(const Kvm& kvm, const MachineCon
   CUBE_ASSIGN(KvmVm vm, kvm.CreateVm());
   std::unique_ptr<Machine> machine(
       new Machine(std::move(vm), std::move(memory), std::move(events)));
+  machine->config_ = config;
+  if (config.ring0 != Ring0Mode::kNative) {
+    CUBE_ASSIGN(machine->scratch_,
+                Mapping::Map(kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0,
+                             "a scratch page"));
+  }
   CUBE_TRY(machine->vm_.SetTssAndIdentityMap());
   CUBE_TRY(machine->vm_.CreateIrqchip());
   CUBE_TRY(machine->vm_.CreatePit());
@@ -255,6 +264,43 @@ Result<MachineState> Machine::Save(const Kvm& kvm) {
   }
   CUBE_ASSIGN(state.vm, VmState::Capture(vm_));
   return state;
+}
+
+Status Machine::Reload(const MachineState& state) {
+  if (state.vcpus.size() != vcpus_.size() || state.devices.size() != virtio_.size()) {
+    return Errorf("saved with %zu vCPUs and %zu devices, this machine has %zu and %zu",
+                  state.vcpus.size(), state.devices.size(), vcpus_.size(), virtio_.size());
+  }
+  for (auto& device : virtio_) device->Reset();
+  for (size_t id = 0; id < vcpus_.size(); ++id) {
+    const auto& saved = state.vcpus[id].cpuid;
+    if (saved.size() != cpuid_[id].size() ||
+        memcmp(saved.data(), cpuid_[id].data(), saved.size() * sizeof saved[0]) != 0) {
+      return Errorf("vCPU %zu has another CPUID than the one that was saved", id);
+    }
+  }
+  // The engines and what they know go; the vCPUs themselves stay.
+  std::vector<KvmVcpu> kept;
+  for (auto& vcpu : vcpus_) kept.push_back(vcpu->Release());
+  vcpus_.clear();
+  cpuid_.clear();
+  if (ring0_ != nullptr) ring0_->Forget();
+  if (scratch_.size() != 0) {
+    // KVM shadows page tables that have changed without its seeing it. That a memory slot goes makes
+    // it forget all of them (kvm_arch_flush_shadow_memslot).
+    CUBE_TRY(vm_.SetMemorySlot(kScratchSlot, kScratchAddress, scratch_.span()));
+    CUBE_TRY(vm_.SetMemorySlot(kScratchSlot, kScratchAddress, {}));
+  }
+  for (uint32_t id = 0; id < kept.size(); ++id) {
+    Status applied = state.vcpus[id].ApplyAgain(&kept[id]);
+    if (!applied.ok()) return Error(applied.error()).Wrap(Format("vCPU %u", id));
+    AdoptVcpu(std::move(kept[id]), state.vcpus[id].cpuid, config_);
+    CUBE_TRY(vcpus_.back()->Adopt());
+  }
+  CUBE_TRY(RestoreDevices(state));
+  CUBE_TRY(state.vm.Apply(vm_));
+  clocks_ = Clocks{state.vm, state.vcpus};
+  return OkStatus();
 }
 
 void Machine::Resume() {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/mapping.h"
 #include "base/result.h"
 #include "devices/i8042/i8042.h"
 #include "devices/serial/serial.h"
@@ -93,6 +94,9 @@ class Machine {
   // memory: the memory is to be read after this. Resume() lets the devices go on.
   Result<MachineState> Save(const Kvm& kvm);
   void Resume();
+  // Puts the machine in the state that Save() gave, its memory having been put so by the caller.
+  // Once Stop() has returned; Start() goes on from there. After an error the machine is of no use.
+  Status Reload(const MachineState& state);
 
   GuestMemory& memory() { return memory_; }
   devices::Serial& serial() { return *serial_; }
@@ -151,6 +155,8 @@ class Machine {
   // rest, are last and so go first.
   KvmVm vm_;
   GuestMemory memory_;
+  MachineConfig config_;
+  Mapping scratch_;  // one page, where ring 0 is emulated
   MachineEvents events_;
   std::string command_line_;
   Bus ports_;

@@ -26,6 +26,9 @@ inline constexpr uint32_t kVirtioMaxDevices = 11;
 inline constexpr uint64_t kRing0StubAddress = 0xd0200000;
 inline constexpr uint64_t kRing0StubSize = 0x8000;
 
+// A slot that comes and goes, so that KVM forgets its shadow of the guest's page tables.
+inline constexpr uint64_t kScratchAddress = kRing0StubAddress + 8 * kRing0StubSize;
+
 inline constexpr uint64_t kIoApicAddress = 0xfec00000;
 inline constexpr uint64_t kLocalApicAddress = 0xfee00000;
 // Three pages of KVM's own for real mode on Intel (KVM API 4.35 KVM_SET_TSS_ADDR), and one for
@@ -65,7 +68,8 @@ static_assert(abi::kDoorbellAddress == kHoleStart);
 static_assert(abi::kDoorbellAddress + abi::kDoorbellSize == abi::kMailboxAddress);
 static_assert(abi::kMailboxAddress + abi::kMailboxSize <= kVirtioMmioStart);
 static_assert(kVirtioMmioStart + kVirtioMaxDevices * kVirtioMmioSize <= kRing0StubAddress);
-static_assert(kRing0StubAddress + kRing0StubSize * kMaxCpus <= kIoApicAddress);
+static_assert(kRing0StubAddress + kRing0StubSize * kMaxCpus <= kScratchAddress);
+static_assert(kScratchAddress + kPageSize <= kIoApicAddress);
 static_assert(kVirtioFirstGsi + kVirtioMaxDevices <= 16);
 static_assert(kIoApicAddress < kLocalApicAddress);
 static_assert(kKvmIdentityMapAddress + kPageSize == kKvmTssAddress);

@@ -49,6 +49,13 @@ Status Vcpu::InstallKickSignal() {
   return OkStatus();
 }
 
+KvmVcpu Vcpu::Release() {
+  released_ = true;
+  ring0_ = {};
+  kvm_.ClearExitRequest();
+  return std::move(kvm_);
+}
+
 Status Vcpu::Adopt() {
   if (ring0_.engine != nullptr) ring0_.engine->Adopt();
   if (ring0_.assist != nullptr) return ring0_.assist->Adopt(&kvm_);
@@ -78,6 +85,7 @@ Status Vcpu::Start() {
 }
 
 void Vcpu::RequestStop() {
+  if (released_) return;
   stopping_.store(true, std::memory_order_seq_cst);
   // The flag covers a thread about to enter the guest, the signal one that is in it.
   kvm_.RequestExit();

@@ -64,6 +64,8 @@ class Vcpu {
   void Join();
 
   KvmVcpu& kvm() { return kvm_; }
+  // Gives KVM's vCPU up, which then has nothing pending; this is of no use after. Not while it runs.
+  KvmVcpu Release();
   // Samples the guest while it runs, until Join(). Before Start().
   void Profile(GuestProfiler* profiler) { profiler_ = profiler; }
   // What the assist layer or the engine did, by name; once joined.
@@ -94,6 +96,7 @@ class Vcpu {
   pthread_t thread_ = {};
   bool running_ = false;
   bool ring0_started_ = false;
+  bool released_ = false;
 };
 
 }  // namespace cube::vmm

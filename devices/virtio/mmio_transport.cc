@@ -338,6 +338,12 @@ void MmioTransport::Resume() {
   if (Activated()) device_->Resume();
 }
 
+void MmioTransport::Reset() {
+  std::lock_guard lock(device_->mutex());
+  ResetDevice();
+  for (const UniqueFd& kick : kicks_) DrainEventFd(kick.get());
+}
+
 Status MmioTransport::Save(StateWriter* state) {
   std::lock_guard lock(device_->mutex());
   TransportState saved = {};

@@ -52,7 +52,9 @@ class MmioTransport : public vmm::BusDevice, private QueueOwner, private DeviceH
   // Goes on, after Quiesce() or Restore().
   void Resume();
   Status Save(StateWriter* state);
-  // Into a transport just made, of a device of the same kind: checks features, queues and their
+  // As a driver does by its status register; pending notifications are dropped as well.
+  void Reset();
+  // Into a transport just made or reset, of a device of the same kind: checks features, queues and their
   // addresses against it first.
   Status Restore(StateReader* state);
 

@@ -58,8 +58,33 @@ Status Agent::Watch(int fd, uint32_t events, Source source) {
   return OkStatus();
 }
 
+void Agent::Park() {
+  doorbell_->Send(abi::Command::kPark, 0);
+  TakeIdentity();
+  doorbell_->Send(abi::Command::kReady, 0);
+}
+
+bool Agent::TakeIdentity() {
+  uint32_t generation = mailbox_->identity_generation();
+  if (generation == identity_generation_) return false;
+  identity_generation_ = generation;
+  Result<Identity> identity = Identity::Parse(mailbox_->bytes());
+  if (!identity.ok()) {
+    Log(identity.error().message());
+    return true;
+  }
+  if (freshness_) {
+    Status fresh = freshness_->Apply(*identity);
+    if (!fresh.ok()) Log(fresh.error().message());
+  }
+  environment_ = std::move(identity->environment);
+  return true;
+}
+
 Status Agent::Run() {
   while (true) {
+    // A machine that was frozen while it ran comes by here as well, once the host has woken it.
+    if (TakeIdentity()) doorbell_->Send(abi::Command::kReady, 0);
     CUBE_TRY(Work());
     if (exited_reported_ && writer_.empty()) {
       // The command is a doorbell of its own, so `notify_` needs none.
@@ -99,7 +124,7 @@ Status Agent::Sleep() {
 }
 
 bool Agent::HasWork() {
-  return reader_.HasWork() || writer_.HasWork() || stdin_.HasWork() || stdout_.HasWork() ||
+  return mailbox_->identity_generation() != identity_generation_ || reader_.HasWork() || writer_.HasWork() || stdin_.HasWork() || stdout_.HasWork() ||
          stderr_.HasWork();
 }
 

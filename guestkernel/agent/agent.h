@@ -15,6 +15,7 @@
 #include "guestkernel/agent/doorbell.h"
 #include "guestkernel/agent/frame_reader.h"
 #include "guestkernel/agent/frame_writer.h"
+#include "guestkernel/agent/identity.h"
 #include "guestkernel/agent/input_pump.h"
 #include "guestkernel/agent/mailbox.h"
 #include "guestkernel/agent/output_pump.h"
@@ -29,10 +30,9 @@ class Agent {
   // SIGPIPE; other threads of the process, if any, have to block both.
   static Result<Agent> Create(Mailbox* mailbox, Doorbell* doorbell, Console* console);
 
-  // Variables (NAME=value) that every child gets unless its request says otherwise.
-  void SetEnvironment(std::vector<std::string> environment) {
-    environment_ = std::move(environment);
-  }
+  // Parks: a template is frozen in this call, and its clones return from it. Then takes the identity
+  // that the host has written, if it has, and says kReady.
+  void Park();
 
   // Serves until a child has been started and has ended and all it wrote is in the rings, then
   // sends kExit and returns. An error means that the kernel refuses what the loop needs.
@@ -48,6 +48,8 @@ class Agent {
   Status Sleep();
   // True if a ring has changed in a way that Work() has something to do.
   bool HasWork();
+  // Becomes who the host says, if that has changed. True if it has.
+  bool TakeIdentity();
   // Does everything that can be done without sleeping.
   Status Work();
   Status HandleFrame(const Frame& frame);
@@ -66,6 +68,9 @@ class Agent {
   InputPump stdin_;
   OutputPump stdout_;
   OutputPump stderr_;
+  std::optional<Freshness> freshness_;
+  uint32_t identity_generation_ = 0;
+  // Variables (NAME=value) that every child gets unless its request says otherwise.
   std::vector<std::string> environment_;
   pid_t child_ = -1;                  // while it runs
   std::optional<int> wait_status_;    // when it has ended

@@ -13,7 +13,6 @@
 #include "guestkernel/agent/agent.h"
 #include "guestkernel/agent/console.h"
 #include "guestkernel/agent/doorbell.h"
-#include "guestkernel/agent/identity.h"
 #include "guestkernel/agent/log.h"
 #include "guestkernel/agent/machine.h"
 #include "guestkernel/agent/mailbox.h"
@@ -76,15 +75,7 @@ Status Main() {
   RaiseFileLimit();
   CUBE_ASSIGN(Console console, Console::Open(kConsolePath));
   CUBE_ASSIGN(Agent agent, Agent::Create(&device.mailbox, &device.doorbell, &console));
-  CUBE_ASSIGN(Freshness freshness, Freshness::Prepare());
-  // A template is frozen in this store. What follows is the first that its clones do, each one.
-  device.doorbell.Send(abi::Command::kPark, 0);
-  if (device.mailbox.identity_generation() != 0) {
-    CUBE_ASSIGN(Identity identity, Identity::Parse(device.mailbox.bytes()));
-    Warn(freshness.Apply(identity));
-    agent.SetEnvironment(std::move(identity.environment));
-  }
-  device.doorbell.Send(abi::Command::kReady, 0);
+  agent.Park();
   CUBE_TRY(agent.Run());
   // The VMM has not run the guest since kExit. Should it ever do so again, there is nothing to do.
   while (true) pause();

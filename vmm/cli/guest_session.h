@@ -51,6 +51,11 @@ class GuestSession {
 
   // Queues the start of `command`. An error if it is larger than the contract allows.
   Status Start(const GuestCommand& command);
+  // Goes on with a command that runs already: the machine was restored with it.
+  Status Attach() {
+    started_ = true;
+    return Pump();
+  }
   // Moves what can be moved. An error if the guest broke the contract.
   Status Pump();
   // True when nothing the guest has written is left in the rings.

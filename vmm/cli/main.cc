@@ -8,6 +8,7 @@
 #include <string>
 
 #include "vmm/cli/disk_command.h"
+#include "vmm/cli/control_command.h"
 #include "vmm/cli/host_command.h"
 #include "vmm/cli/root_disk_option.h"
 #include "vmm/cli/run_options.h"
@@ -60,6 +61,8 @@ int main(int argc, char** argv) {
   std::vector<std::string> flatten;
   bool is_host = false;
   bool is_flatten = false;
+  std::string sandbox, out, request;
+  bool diff = false, control_json = false;
   {
     CLI::App app{"cube-vmm: one process, one microVM", "cube-vmm"};
     app.require_subcommand(1);
@@ -119,6 +122,38 @@ int main(int argc, char** argv) {
         ->required();
     CLI::App* host_app = app.add_subcommand("host", "What this host can do");
     host_app->add_flag("--json", host_json, "as one JSON object");
+    CLI::App* clone_app = app.add_subcommand("clone", "Run a command in a clone of a template");
+    clone_app->add_option("template", run.snapshot, "a template's folder")->required();
+    CLI::App* restore_app =
+        app.add_subcommand("restore", "Let a machine go on from where its snapshot was taken");
+    restore_app->add_option("snapshot", run.snapshot, "a snapshot's folder")->required();
+    for (CLI::App* one : {clone_app, restore_app}) {
+      one->add_flag("--json", run.json, "one JSON object a line: output, then the result");
+      one->add_option("--timeout", run.timeout, "seconds until the VM is stopped (status 124)")
+          ->check(CLI::NonNegativeNumber);
+      one->add_option("--console", run.console,
+                      "serial console's output: a file, or - for stderr");
+    }
+    clone_app->add_option("-e,--env", run.environment, "NAME=VALUE for the command");
+    clone_app->add_option("-w,--workdir", run.directory, "the command's working directory");
+    clone_app->add_option("command", run.command, "what to run; none: wait for requests");
+    CLI::App* snapshot_app = app.add_subcommand("snapshot", "Take a snapshot of a running sandbox");
+    snapshot_app->add_option("sandbox", sandbox, "its id, or the path of its socket")->required();
+    snapshot_app->add_option("out", out, "the folder to make")->required();
+    snapshot_app->add_flag("--diff", diff, "only what differs from what it was cloned from");
+    CLI::App* rollback_app = app.add_subcommand("rollback", "Put a sandbox back to a snapshot");
+    rollback_app->add_option("sandbox", sandbox, "its id, or the path of its socket")->required();
+    rollback_app->add_option("snapshot", out, "the snapshot's folder")->required();
+    CLI::App* info_app = app.add_subcommand("info", "What a sandbox is");
+    CLI::App* pause_app = app.add_subcommand("pause", "Stop a sandbox's processors");
+    CLI::App* resume_app = app.add_subcommand("resume", "Let them go on");
+    CLI::App* stop_app = app.add_subcommand("stop", "End a sandbox");
+    for (CLI::App* one : {info_app, pause_app, resume_app, stop_app}) {
+      one->add_option("sandbox", sandbox, "its id, or the path of its socket")->required();
+    }
+    for (CLI::App* one : {snapshot_app, rollback_app, info_app, pause_app, resume_app, stop_app}) {
+      one->add_flag("--json", control_json, "the answer as JSON, errors as well");
+    }
     try {
       app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
@@ -133,6 +168,17 @@ int main(int argc, char** argv) {
   // The parser was the largest thing on the heap; nothing of it is needed while the VM runs.
   malloc_trim(0);
   if (is_flatten) return cube::vmm::FlattenCommand(flatten);
+    run.attach = restore_app->parsed();
+    run.serve = clone_app->parsed();
+    if (snapshot_app->parsed()) request = cube::vmm::SnapshotRequest(out, diff, true);
+    if (rollback_app->parsed()) request = cube::vmm::RollbackRequest(out);
+    for (CLI::App* one : {info_app, pause_app, resume_app, stop_app}) {
+      if (one->parsed()) request = cube::vmm::PlainRequest(one->get_name().c_str());
+    }
+  }
+  // The parser was the largest thing on the heap; nothing of it is needed while the VM runs.
+  malloc_trim(0);
+  if (!request.empty()) return cube::vmm::ControlCommand(sandbox, request, control_json);
   if (is_host) return cube::vmm::HostCommand(host_json);
   if (!rootfs.empty()) {
     auto disk = cube::vmm::ParseRootDisk(rootfs, ImagesFolder());

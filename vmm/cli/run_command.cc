@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstring>
 #include <deque>
+#include <filesystem>
 #include <mutex>
 
 #include "base/byte_io.h"
@@ -21,6 +22,7 @@
 #include "vmm/cli/console_log.h"
 #include "vmm/cli/guest_session.h"
 #include "vmm/cli/run_options.h"
+#include "vmm/cli/sandbox_control.h"
 #include "vmm/cli/template_cache.h"
 #include "vmm/cli/terminal.h"
 #include "vmm/identity.h"
@@ -71,6 +73,10 @@ class Run {
   Status StartSession();
   Status Begin();
   Status Freeze();
+  Status BecomeClone();
+  Status SetUpControl();
+  Status WriteOwnIdentity();
+  void MakeSession();
   Status SetUpConsole();
   void TrimMemory();
   void ArmTrimTimer();
@@ -121,6 +127,8 @@ class Run {
   Ring0Mode ring0_ = Ring0Mode::kNative;
   std::optional<Kvm> kvm_;
   MachineConfig config_;
+  std::string id_;
+  std::shared_ptr<const snapshot::Snapshot> base_;
   std::optional<TemplateCache> templates_;
   // The guest boots to become a template. Set before the vCPUs run, taken back when none does.
   bool freezing_ = false;
@@ -132,10 +140,11 @@ class Run {
 
   std::unique_ptr<Machine> machine_;
   std::unique_ptr<GuestSession> session_;
+  std::unique_ptr<SandboxControl> control_;
 };
 
 Status Run::Prepare() {
-  interactive_ = options_.command.empty();
+  interactive_ = options_.command.empty() && !options_.attach && !options_.serve;
   if (interactive_ && isatty(STDIN_FILENO) == 0) {
     return Errorf("no command given, and stdin is not a terminal for a shell");
   }
@@ -150,6 +159,10 @@ Status Run::Prepare() {
   CUBE_TRY(Vcpu::InstallKickSignal());
   CUBE_ASSIGN(kvm_, Kvm::Open(options_.kvm));
   CUBE_ASSIGN(HostProbe probe, ProbeHost(*kvm_));
+  if (!options_.snapshot.empty()) {
+    CUBE_ASSIGN(snapshot::Snapshot opened, snapshot::Snapshot::Open(options_.snapshot));
+    base_ = std::make_shared<const snapshot::Snapshot>(std::move(opened));
+  }
   if (probe.emulated_ring0()) {
     ring0_ = options_.ring0 == "kvm" ? Ring0Mode::kEmulator : Ring0Mode::kEngine;
   } else if (options_.ring0 == "engine") {
@@ -166,8 +179,8 @@ Status Run::Prepare() {
   CUBE_ASSIGN(config_.append, DeviceWords(options_.devices));
   if (!config_.append.empty() && !options_.append.empty()) config_.append += ' ';
   config_.append += options_.append;
-  config_.memory = options_.memory_mib * kMiB;
-  config_.cpus = options_.cpus;
+  config_.memory = base_ != nullptr ? base_->manifest().memory_bytes : options_.memory_mib * kMiB;
+  config_.cpus = base_ != nullptr ? base_->manifest().cpus : options_.cpus;
   config_.ring0 = ring0_;
   MachineEvents events;
   events.console = [this](uint8_t byte) { console_.Append(byte); };
@@ -183,18 +196,26 @@ Status Run::Prepare() {
   };
   events.stopped = [this](StopReason reason) { PostStop(std::move(reason)); };
   CUBE_ASSIGN(std::vector<NamedDevice> devices, MakeDevices(options_.devices, &*loop_));
-  templates_.emplace(options_, ring0_);
-  std::optional<snapshot::Snapshot> found = templates_->Find();
-  if (found) {
-    CUBE_ASSIGN(GuestMemory memory, found->MapMemory());
+  if (base_ == nullptr) {
+    templates_.emplace(options_, ring0_);
+    std::optional<snapshot::Snapshot> found = templates_->Find();
+    if (found) base_ = std::make_shared<const snapshot::Snapshot>(std::move(*found));
+  }
+  if (base_ != nullptr) {
+    if (base_->manifest().ring0 != Ring0Name(ring0_)) {
+      return Errorf("%s was taken with ring 0 %s, here it is %s", base_->path().c_str(),
+                    base_->manifest().ring0.c_str(), Ring0Name(ring0_));
+    }
+    CUBE_ASSIGN(GuestMemory memory, base_->MapMemory());
     CUBE_ASSIGN(machine_,
-                Machine::Restore(*kvm_, config_, std::move(memory), found->state(),
+                Machine::Restore(*kvm_, config_, std::move(memory), base_->state(),
                                  std::move(devices), &*loop_, std::move(events)));
   } else {
     freezing_ = !templates_->path().empty();
     CUBE_ASSIGN(machine_, Machine::Create(*kvm_, config_, std::move(devices), &*loop_,
                                           std::move(events)));
   }
+  CUBE_TRY(SetUpControl());
   time_.created = Now();
   return SetUpConsole();
 }
@@ -244,6 +265,31 @@ void Run::TrimMemory() {
   machine_->TrimMemory();
 }
 
+Status Run::SetUpControl() {
+  CUBE_ASSIGN(std::string id, snapshot::NewSnapshotId());
+  id_ = id.substr(0, 20);
+  SandboxControl::Owner owner;
+  owner.kvm = &*kvm_;
+  owner.config = &config_;
+  owner.machine = [this] { return machine_.get(); };
+  owner.stop = [this] { Finish(0, ""); };
+  owner.rolled_back = [this]() -> Status {
+    session_.reset();
+    MakeSession();
+    // The guest has the identity it had; its random numbers and its time must be new all the same.
+    CUBE_TRY(WriteOwnIdentity());
+    CUBE_TRY(session_->Attach());
+    machine_->WakeAgent();
+    return OkStatus();
+  };
+  control_ = std::make_unique<SandboxControl>(&*loop_, std::move(owner), base_);
+  control_->SetId(id_);
+  std::error_code failed;
+  std::filesystem::create_directories(CubeHome() + "/run", failed);
+  if (failed) return Errorf("%s/run: %s", CubeHome().c_str(), failed.message().c_str());
+  return control_->server().Listen(ControlPath(id_));
+}
+
 Status Run::SetUpConsole() {
   if (!options_.console.empty() && options_.console != "-") {
     CUBE_ASSIGN(console_file_, OpenFile(options_.console, O_WRONLY | O_CREAT | O_TRUNC, 0644));
@@ -264,6 +310,11 @@ Status Run::SetUpConsole() {
 
 Status Run::WatchMachine() {
   CUBE_TRY(loop_->Add(posted_.get(), EPOLLIN, [this](uint32_t) { OnPosted(); }));
+  MakeSession();
+  return OkStatus();
+}
+
+void Run::MakeSession() {
   session_ = std::make_unique<GuestSession>(
       &*loop_, machine_->memory().mailbox(), interactive_ ? -1 : STDIN_FILENO,
       GuestSession::Callbacks{
@@ -282,7 +333,6 @@ Status Run::WatchMachine() {
           [this](uint32_t error, const std::string& text) {
             Finish(error == ENOENT ? kStatusNotFound : kStatusCannotRun, text);
           }});
-  return OkStatus();
 }
 
 Status Run::StartSession() {
@@ -305,13 +355,21 @@ Status Run::StartSession() {
 // Gives the guest its identity and its command. Before its vCPUs run, from the parking place or from
 // the start.
 Status Run::Begin() {
-  CUBE_ASSIGN(std::string id, snapshot::NewSnapshotId());
+  CUBE_TRY(WriteOwnIdentity());
+  if (options_.attach) {
+    CUBE_TRY(session_->Attach());
+    machine_->WakeAgent();
+    return OkStatus();
+  }
+  return options_.serve && options_.command.empty() ? OkStatus() : StartSession();
+}
+
+Status Run::WriteOwnIdentity() {
   Identity identity;
-  identity.sandbox_id = id.substr(0, 20);
+  identity.sandbox_id = id_;
   identity.hostname = "cube";
-  identity.environment = {"CUBE_SANDBOX_ID=" + identity.sandbox_id};
-  CUBE_TRY(WriteIdentity(machine_->memory().mailbox(), identity));
-  return StartSession();
+  identity.environment = {"CUBE_SANDBOX_ID=" + id_};
+  return WriteIdentity(machine_->memory().mailbox(), identity);
 }
 
 // The agent has parked, and every vCPU was asked to stop: the machine becomes a template, and goes
@@ -320,12 +378,29 @@ Status Run::Freeze() {
   freezing_ = false;
   machine_->Stop();
   Status built = templates_->Build(*kvm_, config_, &*machine_);
+  if (built.ok()) built = BecomeClone();
   if (!built.ok()) {
     fprintf(stderr, "cube-vmm: no template was made: %s\n", built.error().message().c_str());
   }
   machine_->Resume();
   CUBE_TRY(Begin());
   return machine_->Start();
+}
+
+// The memory is that of the template just made, so that it is shared with its clones, and what
+// differs from it can be told.
+Status Run::BecomeClone() {
+  CUBE_ASSIGN(snapshot::Snapshot opened, snapshot::Snapshot::Open(templates_->path()));
+  std::vector<snapshot::PageRun> all;
+  uint64_t offset = 0;
+  for (const MemoryRegion& region : machine_->memory().regions()) {
+    all.push_back({offset, region.host.size()});
+    offset += region.host.size();
+  }
+  CUBE_TRY(opened.MapRuns(machine_->memory(), all));
+  base_ = std::make_shared<const snapshot::Snapshot>(std::move(opened));
+  control_->SetBase(base_);
+  return OkStatus();
 }
 
 Result<int> Run::Execute() {
@@ -394,7 +469,10 @@ void Run::OnCommand(abi::Command command, uint32_t argument) {
       if (time_.booted == 0) time_.booted = Now();
       return;
     case abi::Command::kReady:
-      if (time_.ready == 0) time_.ready = Now();
+      if (time_.ready != 0) return;
+      time_.ready = Now();
+      // For whoever waits for a machine without a command.
+      if (options_.serve) fprintf(stderr, "%s\n", id_.c_str());
       return;
     case abi::Command::kPark: {
       if (!freezing_) return;

@@ -17,6 +17,12 @@ struct RunOptions {
   std::string append;
   uint64_t memory_mib = 128;
   uint32_t cpus = 1;
+  // What to clone or restore instead of looking for a template by the kernel: a snapshot's folder.
+  std::string snapshot;
+  // The snapshot was taken of a running machine: what runs in it goes on, and no command is started.
+  bool attach = false;
+  // Without a command: a machine that waits to be used by its control socket, not a shell.
+  bool serve = false;
   bool boot = false;  // even if there is, or could be, a template to clone
   double timeout = 0;  // seconds, 0 for none
   bool json = false;

@@ -28,6 +28,8 @@ std::string CubeHome() {
   return home != nullptr && *home != '\0' ? home : "/var/lib/cube";
 }
 
+std::string ControlPath(const std::string& id) { return CubeHome() + "/run/" + id + ".sock"; }
+
 const char* Ring0Name(Ring0Mode mode) {
   switch (mode) {
     case Ring0Mode::kNative:

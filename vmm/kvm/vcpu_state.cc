@@ -55,6 +55,10 @@ Status VcpuState::Apply(KvmVcpu* vcpu) const {
                   static_cast<unsigned long long>(tsc_khz), static_cast<unsigned long long>(khz));
   }
   CUBE_TRY(vcpu->SetCpuid(cpuid));
+  return ApplyAgain(vcpu);
+}
+
+Status VcpuState::ApplyAgain(KvmVcpu* vcpu) const {
   CUBE_ASSIGN(kvm_sregs * new_sregs, vcpu->mutable_sregs());
   *new_sregs = sregs;
   CUBE_ASSIGN(kvm_regs * new_regs, vcpu->mutable_regs());

@@ -39,6 +39,8 @@ struct VcpuState {
   // Into a vCPU just made, in the order that KVM needs. The guest's time stands still until
   // StartClock(). Errors: what KVM refuses, or a TSC of another frequency.
   Status Apply(KvmVcpu* vcpu) const;
+  // The same into one that has run, with this CPUID, which KVM then no longer lets be set.
+  Status ApplyAgain(KvmVcpu* vcpu) const;
   // Lets the guest's TSC go on from where it was captured, `host_tsc` being now, and sets its timer
   // anew. Immediately before the first KVM_RUN: what passes in between the guest takes for time.
   // Where KVM cannot shift the TSC (user mode that runs natively reads the host's), the timer is

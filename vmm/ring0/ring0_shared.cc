@@ -55,6 +55,13 @@ void Ring0Shared::Acquire() {
   if (trim_.exchange(false, std::memory_order_relaxed)) code.DropAll();
 }
 
+void Ring0Shared::Forget() {
+  roots.clear();
+  tables.Clear();
+  code.DropAll();
+  for (std::atomic<bool>& announced : interrupts) announced.store(false);
+}
+
 void Ring0Shared::AnnounceInterrupt(uint32_t vcpus) {
   for (size_t i = 0; i < interrupts.size(); ++i) {
     if ((vcpus >> i & 1) != 0) interrupts[i].store(true, std::memory_order_release);

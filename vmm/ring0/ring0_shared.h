@@ -48,6 +48,9 @@ class Ring0Shared : public InterruptController {
   // thread.
   void RequestTrim() { trim_.store(true, std::memory_order_relaxed); }
 
+  // Drops all that was learnt of the guest, whose memory has become another; no engine is left.
+  void Forget();
+
   const GuestMemory& memory;
   const Bus* ports;
   const Bus* mmio;

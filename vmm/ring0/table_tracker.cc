@@ -85,6 +85,13 @@ void TableTracker::SwitchRoot(uint64_t old_root, uint64_t new_root) {
   }
 }
 
+void TableTracker::Clear() {
+  for (const auto& [page, table] : tables_) flags_->Clear(page, PageFlags::kTable);
+  tables_.clear();
+  roots_.clear();
+  replay_.clear();
+}
+
 void TableTracker::Rebuild(const std::vector<uint64_t>& roots) {
   for (const auto& [page, table] : tables_) flags_->Clear(page, PageFlags::kTable);
   tables_.clear();

@@ -32,6 +32,9 @@ class TableTracker {
   // may have written tables.
   void Rebuild(const std::vector<uint64_t>& roots);
 
+  // Forgets all tables, roots and entries to replay.
+  void Clear();
+
   bool IsTable(uint64_t page) const { return flags_->Has(page, PageFlags::kTable); }
 
   // Accounts for the entry at guest-physical `entry`, an address divisible by 8 in a table page,

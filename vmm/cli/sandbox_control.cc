@@ -1,0 +1,271 @@
+#include "vmm/cli/sandbox_control.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+
+#include "base/byte_io.h"
+#include "snapshot/page_scan.h"
+#include "snapshot/snapshot_writer.h"
+#include "vmm/cli/template_cache.h"
+
+namespace cube::vmm {
+namespace {
+
+uint64_t Now() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000000000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+double Milliseconds(uint64_t from, uint64_t to) { return static_cast<double>(to - from) / 1e6; }
+
+Result<std::vector<snapshot::PageRun>> PrivateRuns(const GuestMemory& memory) {
+  CUBE_ASSIGN(snapshot::PageScan scan, snapshot::PageScan::Open());
+  std::vector<snapshot::PageRun> runs;
+  uint64_t offset = 0;
+  for (const MemoryRegion& region : memory.regions()) {
+    std::vector<snapshot::PageRun> here;
+    CUBE_TRY(scan.Find(region.host, offset, &here));
+    // Runs of two regions stay apart: their host memory does not continue.
+    runs.insert(runs.end(), here.begin(), here.end());
+    offset += region.host.size();
+  }
+  return runs;
+}
+
+// In the process that writes: all of it. The answer's text.
+Result<std::string> WriteSnapshot(const std::string& path, bool durable,
+                                  const snapshot::Manifest& about, const MachineState& state,
+                                  const GuestMemory& memory, const snapshot::Snapshot* base) {
+  uint64_t start = Now();
+  CUBE_ASSIGN(snapshot::SnapshotWriter writer, snapshot::SnapshotWriter::Create(path, about));
+  uint64_t pages = 0;
+  if (base != nullptr) {
+    CUBE_ASSIGN(std::vector<snapshot::PageRun> runs, PrivateRuns(memory));
+    for (const snapshot::PageRun& run : runs) pages += run.size / kPageSize;
+    uint64_t ram = memory.ram_size();
+    std::vector<snapshot::PageRun> limited =
+        snapshot::LimitRuns(std::move(runs), snapshot::kMaxRuns);
+    for (const snapshot::PageRun& run : limited) {
+      // Joined across the end of a region: cut there again.
+      if (!GuestMemory::WithinRegion(ram, run.start, run.size)) {
+        return Errorf("private memory is too scattered for one diff");
+      }
+    }
+    CUBE_TRY(writer.WriteDiff(state, memory, limited, *base));
+  } else {
+    CUBE_TRY(writer.WriteBase(state, memory));
+  }
+  uint64_t written = Now();
+  CUBE_ASSIGN(std::string id, writer.Publish(durable));
+  JsonWriter answer;
+  answer.BeginObject().Key("ok").Bool(true).Key("id").String(id).Key("path").String(path);
+  if (base != nullptr) answer.Key("pages").Uint(pages);
+  answer.Key("memory_file_bytes").Uint(writer.manifest().memory_file_bytes);
+  answer.Key("write_ms").Double(Milliseconds(start, written));
+  answer.Key("publish_ms").Double(Milliseconds(written, Now()));
+  return answer.text();  // the caller ends the object
+}
+
+}  // namespace
+
+struct SandboxControl::Writer {
+  pid_t pid = -1;
+  UniqueFd answer;  // a pipe from the process
+  ControlConnection* to = nullptr;
+  double paused_ms = 0;
+  uint64_t start = 0;
+};
+
+SandboxControl::SandboxControl(EventLoop* loop, Owner owner,
+                               std::shared_ptr<const snapshot::Snapshot> base)
+    : loop_(loop),
+      owner_(std::move(owner)),
+      base_(std::move(base)),
+      server_(loop, [this](ControlConnection* from, const std::string& line,
+                           std::vector<UniqueFd>) { OnRequest(from, line); }) {}
+
+SandboxControl::~SandboxControl() {
+  for (auto& [fd, writer] : writers_) {
+    loop_->Remove(fd);
+    // What it has not published it was asked for by somebody who is no longer told.
+    kill(writer.pid, SIGKILL);
+    waitpid(writer.pid, nullptr, 0);
+  }
+}
+
+void SandboxControl::OnRequest(ControlConnection* from, const std::string& line) {
+  auto request = ControlRequest::Parse(line);
+  Result<std::string> answer =
+      request.ok() ? Carry(*request, from) : Result<std::string>(request.error());
+  // Empty: it comes later.
+  if (answer.ok() && answer->empty()) return;
+  (void)from->Send(answer.ok() ? *answer : ErrorAnswer(answer.error()));
+}
+
+Result<std::string> SandboxControl::Carry(const ControlRequest& request, ControlConnection* from) {
+  CUBE_ASSIGN(std::string op, request.String("op"));
+  const std::string done = "{\"ok\":true}";
+  Machine* machine = owner_.machine();
+  if (op == "info") return Info();
+  if (op == "stop") {
+    owner_.stop();
+    return done;
+  }
+  if (op == "pause") {
+    if (!paused_) machine->Stop();
+    paused_ = true;
+    return done;
+  }
+  if (op == "resume") {
+    if (paused_) CUBE_TRY(machine->Start());
+    paused_ = false;
+    return done;
+  }
+  if (op == "snapshot") {
+    CUBE_TRY(TakeSnapshot(request, from));
+    return std::string();
+  }
+  if (op == "rollback") {
+    uint64_t start = Now();
+    CUBE_ASSIGN(std::string path, request.String("path"));
+    CUBE_TRY(Rollback(path));
+    JsonWriter answer;
+    answer.BeginObject().Key("ok").Bool(true).Key("ms").Double(Milliseconds(start, Now()));
+    answer.EndObject();
+    return answer.text();
+  }
+  if (owner_.other) return owner_.other(request);
+  return Errorf("unknown operation \"%s\"", op.c_str());
+}
+
+std::string SandboxControl::Info() const {
+  JsonWriter answer;
+  answer.BeginObject().Key("ok").Bool(true).Key("id").String(id_).Key("pid").Int(getpid());
+  answer.Key("state").String(paused_ ? "paused" : "running");
+  answer.Key("memory_mib").Uint(owner_.config->memory / kMiB).Key("cpus").Uint(owner_.config->cpus);
+  answer.Key("base").String(base_ != nullptr ? base_->path() : "");
+  answer.EndObject();
+  return answer.text();
+}
+
+Status SandboxControl::TakeSnapshot(const ControlRequest& request, ControlConnection* from) {
+  CUBE_ASSIGN(std::string path, request.String("path"));
+  CUBE_ASSIGN(bool diff, request.Bool("diff", false));
+  CUBE_ASSIGN(bool durable, request.Bool("durable", true));
+  if (diff && base_ == nullptr) {
+    return Errorf("this sandbox was booted, not cloned: there is nothing to take a diff from");
+  }
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) < 0) return ErrnoError("pipe");
+  UniqueFd reader(ends[0]), writer(ends[1]);
+  Machine* machine = owner_.machine();
+  uint64_t start = Now();
+  if (!paused_) machine->Stop();
+  Result<MachineState> state = machine->Save(*owner_.kvm);
+  // The process has one thread while the vCPUs are stopped, so a fork of it is whole. It has the
+  // memory as it is now, whatever the guest does from here on.
+  pid_t child = state.ok() ? fork() : -1;
+  if (child == 0) {
+    snapshot::Manifest about;
+    about.memory_bytes = owner_.config->memory;
+    about.cpus = owner_.config->cpus;
+    about.ring0 = Ring0Name(owner_.config->ring0);
+    about.kernel = machine->command_line();
+    for (const auto& device : machine->virtio()) about.devices.push_back(device->name());
+    auto answer = WriteSnapshot(path, durable, about, *state, machine->memory(),
+                                diff ? base_.get() : nullptr);
+    std::string text = answer.ok() ? *answer : ErrorAnswer(answer.error());
+    (void)WriteAll(writer.get(), {reinterpret_cast<const uint8_t*>(text.data()), text.size()},
+                   "the answer");
+    _exit(answer.ok() ? 0 : 1);
+  }
+  int fork_error = errno;
+  machine->Resume();
+  if (!paused_) CUBE_TRY(machine->Start());
+  if (!state.ok()) return state.error();
+  if (child < 0) {
+    errno = fork_error;
+    return ErrnoError("fork");
+  }
+  int fd = reader.get();
+  Status added = loop_->Add(fd, EPOLLIN, [this, fd](uint32_t) { OnWriterDone(fd); });
+  if (!added.ok()) {
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+    return added;
+  }
+  writers_.emplace(fd, Writer{child, std::move(reader), from, Milliseconds(start, Now()), start});
+  return OkStatus();
+}
+
+void SandboxControl::OnWriterDone(int fd) {
+  auto found = writers_.find(fd);
+  if (found == writers_.end()) return;
+  Writer& writer = found->second;
+  std::string text;
+  char piece[4096];
+  for (ssize_t n; (n = read(fd, piece, sizeof piece)) > 0;)
+    text.append(piece, static_cast<size_t>(n));
+  int status = 0;
+  waitpid(writer.pid, &status, 0);
+  loop_->Remove(fd);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+    text += Format(",\"paused_ms\":%.3f,\"total_ms\":%.3f}", writer.paused_ms,
+                   Milliseconds(writer.start, Now()));
+  } else if (text.empty()) {
+    text = ErrorAnswer(Errorf("the process that wrote the snapshot ended with status %#x", status));
+  }
+  if (server_.IsOpen(writer.to)) (void)writer.to->Send(text);
+  writers_.erase(found);
+}
+
+Status SandboxControl::Rollback(const std::string& path) {
+  if (base_ == nullptr) return Errorf("this sandbox was booted, not cloned: it cannot go back");
+  // The one it came from needs no second look.
+  std::shared_ptr<const snapshot::Snapshot> target = base_;
+  if (path != base_->path()) {
+    CUBE_ASSIGN(snapshot::Snapshot opened, snapshot::Snapshot::Open(path));
+    target = std::make_shared<const snapshot::Snapshot>(std::move(opened));
+  }
+  const snapshot::Manifest& manifest = target->manifest();
+  Machine* machine = owner_.machine();
+  if (manifest.memory_bytes != owner_.config->memory || manifest.cpus != owner_.config->cpus ||
+      manifest.ring0 != Ring0Name(owner_.config->ring0) ||
+      manifest.devices.size() != machine->virtio().size()) {
+    return Errorf("%s is of another machine than this sandbox", path.c_str());
+  }
+  machine->Stop();
+  const GuestMemory& memory = machine->memory();
+  if (target == base_) {
+    CUBE_ASSIGN(std::vector<snapshot::PageRun> runs, PrivateRuns(memory));
+    for (const snapshot::PageRun& run : runs) {
+      auto slice = memory.ImageSlice(run.start, run.size);
+      if (slice && madvise(slice->data(), slice->size(), MADV_DONTNEED) < 0) {
+        return ErrnoError("dropping private memory");
+      }
+    }
+  } else {
+    std::vector<snapshot::PageRun> all;
+    uint64_t offset = 0;
+    for (const MemoryRegion& region : memory.regions()) {
+      all.push_back({offset, region.host.size()});
+      offset += region.host.size();
+    }
+    CUBE_TRY(target->MapRuns(memory, all));
+  }
+  CUBE_TRY(machine->Reload(target->state()));
+  base_ = target;
+  CUBE_TRY(owner_.rolled_back());
+  if (paused_) return OkStatus();
+  return machine->Start();
+}
+
+}  // namespace cube::vmm
