@@ -1,5 +1,6 @@
 #include "vmm/cli/control_server.h"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -12,15 +13,29 @@
 namespace cube::vmm {
 namespace {
 
-Result<sockaddr_un> Address(const std::string& path) {
+// The address of a socket. Where the path is longer than an address can hold, its folder is named by
+// a descriptor instead, which must stay open while the address is used.
+struct Address {
   sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) {
-    return Errorf("%s: a socket's path has at most %zu bytes", path.c_str(),
-                  sizeof address.sun_path - 1);
+  UniqueFd folder;
+  const sockaddr* generic() const { return reinterpret_cast<const sockaddr*>(&address); }
+};
+
+Result<Address> AddressOf(const std::string& path) {
+  Address result;
+  result.address.sun_family = AF_UNIX;
+  std::string text = path;
+  if (text.size() >= sizeof result.address.sun_path) {
+    size_t slash = path.rfind('/');
+    CUBE_ASSIGN(result.folder, OpenFile(path.substr(0, slash), O_PATH | O_DIRECTORY));
+    text = Format("/proc/self/fd/%d", result.folder.get()) + path.substr(slash);
   }
-  memcpy(address.sun_path, path.data(), path.size());
-  return address;
+  if (text.size() >= sizeof result.address.sun_path) {
+    return Errorf("%s: a socket's name has at most %zu bytes", path.c_str(),
+                  sizeof result.address.sun_path - 1);
+  }
+  memcpy(result.address.sun_path, text.data(), text.size());
+  return result;
 }
 
 }  // namespace
@@ -83,12 +98,11 @@ ControlServer::~ControlServer() {
 }
 
 Status ControlServer::Listen(const std::string& path) {
-  CUBE_ASSIGN(sockaddr_un address, Address(path));
+  CUBE_ASSIGN(Address address, AddressOf(path));
   UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener.valid()) return ErrnoError("socket");
-  auto* generic = reinterpret_cast<const sockaddr*>(&address);
   mode_t old = umask(0177);
-  int bound = bind(listener.get(), generic, sizeof address);
+  int bound = bind(listener.get(), address.generic(), sizeof address.address);
   if (bound < 0 && errno == EADDRINUSE) {
     auto peer = ConnectControl(path);
     if (peer.ok()) {
@@ -96,7 +110,7 @@ Status ControlServer::Listen(const std::string& path) {
       return Errorf("%s: another process listens there", path.c_str());
     }
     unlink(path.c_str());
-    bound = bind(listener.get(), generic, sizeof address);
+    bound = bind(listener.get(), address.generic(), sizeof address.address);
   }
   umask(old);
   if (bound < 0) return ErrnoError("cannot make the socket %s", path.c_str());
@@ -169,10 +183,10 @@ void ControlServer::ForgetAfterFork() {
 }
 
 Result<UniqueFd> ConnectControl(const std::string& path) {
-  CUBE_ASSIGN(sockaddr_un address, Address(path));
+  CUBE_ASSIGN(Address address, AddressOf(path));
   UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return ErrnoError("socket");
-  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) < 0) {
+  if (connect(fd.get(), address.generic(), sizeof address.address) < 0) {
     return ErrnoError("cannot reach %s", path.c_str());
   }
   return fd;

@@ -164,10 +164,6 @@ int main(int argc, char** argv) {
     is_host = host_app->parsed();
     has_initrd = initrd->count() != 0;
     is_flatten = flatten_app->parsed();
-  }
-  // The parser was the largest thing on the heap; nothing of it is needed while the VM runs.
-  malloc_trim(0);
-  if (is_flatten) return cube::vmm::FlattenCommand(flatten);
     run.attach = restore_app->parsed();
     run.serve = clone_app->parsed();
     if (snapshot_app->parsed()) request = cube::vmm::SnapshotRequest(out, diff, true);
@@ -178,6 +174,7 @@ int main(int argc, char** argv) {
   }
   // The parser was the largest thing on the heap; nothing of it is needed while the VM runs.
   malloc_trim(0);
+  if (is_flatten) return cube::vmm::FlattenCommand(flatten);
   if (!request.empty()) return cube::vmm::ControlCommand(sandbox, request, control_json);
   if (is_host) return cube::vmm::HostCommand(host_json);
   if (!rootfs.empty()) {

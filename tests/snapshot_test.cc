@@ -1,0 +1,208 @@
+// Snapshots of running sandboxes: taken, restored, gone back to.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "tests/process.h"
+#include "tests/vmm_command.h"
+
+namespace cube::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A guest that answers each line of its stdin with a number, one more each time, and the checksum
+// of memory that it has filled before.
+constexpr char kCounter[] =
+    "head -c 3000000 /dev/urandom > /tmp/data; i=0; "
+    "while read line; do i=$((i+1)); echo $i $(md5sum < /tmp/data); done";
+
+class SnapshotTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    home_ = ::testing::TempDir() + "/snapshot-home";
+    ASSERT_EQ(setenv("CUBE_HOME", home_.c_str(), 1), 0);
+    ASSERT_EQ(RunProcess(CloneVmm({}, {"/bin/true"})).status, 0);
+    for (const auto& entry : fs::directory_iterator(home_ + "/templates")) {
+      template_ = entry.path().string();
+    }
+    work_ = home_ + "/" + ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    fs::remove_all(work_);
+    fs::create_directories(work_);
+  }
+  static std::vector<std::string> Command(std::vector<std::string> words) {
+    words.insert(words.begin(), Env("CUBE_VMM"));
+    return words;
+  }
+  // The control socket of the only sandbox.
+  std::string Socket() {
+    std::string found;
+    for (const auto& entry : fs::directory_iterator(home_ + "/run")) {
+      found = entry.path().string();
+    }
+    return found;
+  }
+  static Finished Ask(std::vector<std::string> words) {
+    return RunProcess(Command(std::move(words)));
+  }
+
+  std::string home_, template_, work_;
+};
+
+// The counter's next answer.
+std::string Next(Process* process) {
+  process->Send("\n");
+  std::string line;
+  while (line.empty() || line.back() != '\n') line += process->WaitForOutput();
+  return line;
+}
+
+TEST_F(SnapshotTest, DiffAndFullGoOnFromWhereTheyWereTaken) {
+  Process counter(Command({"clone", template_, "--", "/bin/sh", "-c", kCounter}));
+  std::string first = Next(&counter);
+  EXPECT_EQ(first.substr(0, 2), "1 ");
+  std::string sum = first.substr(2);
+  EXPECT_EQ(Next(&counter), "2 " + sum);
+  Finished diff = Ask({"snapshot", Socket(), work_ + "/diff", "--diff"});
+  ASSERT_EQ(diff.status, 0) << diff.err;
+  Finished full = Ask({"snapshot", Socket(), work_ + "/full"});
+  ASSERT_EQ(full.status, 0) << full.err;
+  // A diff holds what was written since the template, the data among it, and not the whole memory.
+  EXPECT_GT(fs::file_size(work_ + "/diff/memory"), 3000000u);
+  EXPECT_LT(fs::file_size(work_ + "/diff/memory"), 30000000u);
+  // The sandbox goes on, and what it does is not in the snapshots.
+  EXPECT_EQ(Next(&counter), "3 " + sum);
+  EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
+  counter.Finish();
+  for (const char* name : {"/diff", "/full"}) {
+    SCOPED_TRACE(name);
+    Process restored(Command({"restore", work_ + name}));
+    EXPECT_EQ(Next(&restored), "3 " + sum);
+    EXPECT_EQ(Next(&restored), "4 " + sum);
+    Finished end = restored.Finish();  // the end of its input
+    EXPECT_EQ(end.status, 0) << end.err;
+  }
+}
+
+TEST_F(SnapshotTest, ChainsOfDiffs) {
+  std::string from = template_;
+  std::string sum;
+  for (int depth = 0; depth < 4; ++depth) {
+    SCOPED_TRACE(depth);
+    Process counter(depth == 0 ? Command({"clone", template_, "--", "/bin/sh", "-c", kCounter})
+                               : Command({"restore", from}));
+    std::string answer = Next(&counter);
+    EXPECT_EQ(answer.substr(0, 2), std::to_string(depth + 1) + " ");
+    if (depth == 0) sum = answer.substr(2);
+    EXPECT_EQ(answer.substr(2), sum);
+    from = work_ + "/" + std::to_string(depth);
+    Finished taken = Ask({"snapshot", Socket(), from, "--diff"});
+    ASSERT_EQ(taken.status, 0) << taken.err;
+    EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
+    counter.Finish();
+  }
+}
+
+TEST_F(SnapshotTest, RollbackPutsTheGuestBackInPlace) {
+  Process counter(Command({"clone", template_, "--", "/bin/sh", "-c", kCounter}));
+  std::string sum = Next(&counter).substr(2);
+  ASSERT_EQ(Ask({"snapshot", Socket(), work_ + "/one", "--diff"}).status, 0);
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_EQ(Next(&counter), "2 " + sum);
+    EXPECT_EQ(Next(&counter), "3 " + sum);
+    Finished back = Ask({"rollback", Socket(), work_ + "/one"});
+    ASSERT_EQ(back.status, 0) << back.out << back.err;
+  }
+  EXPECT_EQ(Next(&counter), "2 " + sum);
+  EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
+  counter.Finish();
+}
+
+TEST_F(SnapshotTest, PauseStopsTheGuest) {
+  Process counter(Command({"clone", template_, "--", "/bin/sh", "-c", kCounter}));
+  Next(&counter);
+  EXPECT_EQ(Ask({"pause", Socket()}).status, 0);
+  EXPECT_NE(Ask({"info", Socket()}).out.find("\"state\":\"paused\""), std::string::npos);
+  // Also what is paused can be frozen.
+  ASSERT_EQ(Ask({"snapshot", Socket(), work_ + "/paused", "--diff"}).status, 0);
+  counter.Send("\n");
+  EXPECT_EQ(Ask({"resume", Socket()}).status, 0);
+  EXPECT_EQ(counter.WaitForOutput().substr(0, 2), "2 ");
+  EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
+  counter.Finish();
+}
+
+TEST_F(SnapshotTest, SeveralVcpus) {
+  ASSERT_EQ(RunProcess(CloneVmm({"--cpus", "2"}, {"/bin/true"})).status, 0);
+  Process busy(CloneVmm({"--cpus", "2"}, {"/bin/sh", "-c",
+                                          "(while true; do md5sum /bin/busybox > /tmp/x; mv /tmp/x /tmp/a; done) & "
+                                          "(while true; do md5sum /bin/busybox > /tmp/b; done) & "
+                                          "while read line; do while [ ! -s /tmp/a ]; do sleep 0.1; done; cat /tmp/a; done"}));
+  std::string sum = Next(&busy);
+  for (int i = 0; i < 5; ++i) {
+    Finished taken = Ask({"snapshot", Socket(), work_ + "/" + std::to_string(i), "--diff"});
+    ASSERT_EQ(taken.status, 0) << taken.err;
+  }
+  EXPECT_EQ(Next(&busy).substr(0, 8), sum.substr(0, 8));
+  EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
+  busy.Finish();
+  for (int i = 0; i < 5; ++i) {
+    Process restored(Command({"restore", work_ + "/" + std::to_string(i)}));
+    EXPECT_EQ(Next(&restored).substr(0, 8), sum.substr(0, 8));
+    EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
+    restored.Finish();
+  }
+}
+
+TEST_F(SnapshotTest, RefusesInOneLine) {
+  Process counter(Command({"clone", template_, "--", "/bin/sh", "-c", kCounter}));
+  Next(&counter);
+  EXPECT_NE(Ask({"snapshot", Socket(), template_}).err.find("exists already"), std::string::npos);
+  EXPECT_NE(Ask({"snapshot", Socket(), "/no/such/folder/x"}).err.find("/no/such/folder"),
+            std::string::npos);
+  EXPECT_NE(Ask({"rollback", Socket(), "/no/such"}).err.find("/no/such/manifest.json"),
+            std::string::npos);
+  EXPECT_NE(Ask({"info", "nobody"}).err.find("cannot reach"), std::string::npos);
+  // None of which has harmed it.
+  EXPECT_EQ(Next(&counter).substr(0, 2), "2 ");
+  ASSERT_EQ(Ask({"snapshot", Socket(), work_ + "/one", "--diff"}).status, 0);
+  EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
+  counter.Finish();
+
+  auto reason = [&](const std::string& file, const std::string& from, const std::string& to) {
+    std::string path = work_ + "/bad";
+    fs::remove_all(path);
+    fs::copy(work_ + "/one", path);
+    fs::remove(path + "/memory.verified");
+    std::ifstream in(path + "/" + file, std::ios::binary);
+    std::string text((std::istreambuf_iterator<char>(in)), {});
+    size_t at = from.empty() ? text.size() / 2 : text.find(from);
+    EXPECT_NE(at, std::string::npos);
+    if (from.empty()) {
+      text[at] = static_cast<char>(text[at] ^ 1);
+    } else {
+      text.replace(at, from.size(), to);
+    }
+    std::ofstream(path + "/" + file, std::ios::binary | std::ios::trunc) << text;
+    Finished run = RunProcess(Command({"restore", path}));
+    EXPECT_EQ(run.status, 125);
+    EXPECT_EQ(std::count(run.err.begin(), run.err.end(), '\n'), 1) << run.err;
+    return run.err;
+  };
+  EXPECT_NE(reason("memory", "", "").find("/memory does not match its checksum"),
+            std::string::npos);
+  EXPECT_NE(reason("state", "", "").find("does not match its checksum"), std::string::npos);
+  EXPECT_NE(reason("manifest.json", "\"version\":1", "\"version\":9").find("format version 9"),
+            std::string::npos);
+  EXPECT_NE(reason("manifest.json", template_, "/no/such/parent").find("/no/such/parent"),
+            std::string::npos);
+  EXPECT_NE(reason("manifest.json", template_, work_ + "/bad").find("in a circle"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace cube::testing
