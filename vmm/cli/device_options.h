@@ -19,6 +19,12 @@ struct DeviceOptions {
   uint64_t balloon_mib = 0;          // the guest is asked to give back
   std::optional<std::string> vsock;  // PATH[,cid=N]
   std::vector<std::string> shares;   // share_option.h
+
+  // Nothing but what every machine has: of the host the guest knows nothing that could be another
+  // thing the next time.
+  bool Plain() const {
+    return disks.empty() && net.empty() && balloon_mib == 0 && !vsock && shares.empty();
+  }
 };
 
 // The words that devices add to the kernel's command line.

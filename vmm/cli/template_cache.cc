@@ -43,8 +43,7 @@ const char* Ring0Name(Ring0Mode mode) {
 }
 
 TemplateCache::TemplateCache(const RunOptions& options, Ring0Mode ring0) {
-  // A disk may hold something else at the next run, of which the guest remembers parts.
-  if (options.boot || !options.profile.empty() || !options.devices.disks.empty()) return;
+  if (options.boot || !options.profile.empty() || !options.devices.Plain()) return;
   std::string key = Format("%d %s %llu %u\n%s\n", kTemplateVersion, Ring0Name(ring0),
                            static_cast<unsigned long long>(options.memory_mib), options.cpus,
                            options.append.c_str());
