@@ -2,6 +2,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <random>
 
@@ -45,11 +46,24 @@ std::string Reason(std::string text) {
   return parsed.ok() ? "" : parsed.error().message();
 }
 
+// The manifest changed as somebody would who knows of the checksum.
 std::string With(const std::string& from, const std::string& to) {
   std::string text = AnyManifest().ToJson();
   size_t at = text.find(from);
   EXPECT_NE(at, std::string::npos) << from;
-  return text.replace(at, from.size(), to);
+  text.replace(at, from.size(), to);
+  text.resize(text.rfind(",\"xxh3\":"));
+  return text + Format(",\"xxh3\":\"%016llx\"}\n",
+                       static_cast<unsigned long long>(XXH3_64bits(text.data(), text.size())));
+}
+
+TEST(Manifest, EveryFlippedBitIsFound) {
+  std::string text = AnyManifest().ToJson();
+  for (size_t bit = 0; bit + 8 < 8 * text.size(); ++bit) {  // the newline at the end does not count
+    text[bit / 8] = static_cast<char>(text[bit / 8] ^ 1 << bit % 8);
+    EXPECT_FALSE(Manifest::Parse(text).ok()) << bit;
+    text[bit / 8] = static_cast<char>(text[bit / 8] ^ 1 << bit % 8);
+  }
 }
 
 TEST(Manifest, SaysWhatIsWrong) {

@@ -1,6 +1,7 @@
 #include "snapshot/manifest.h"
 
 #include <sys/random.h>
+#include <xxhash.h>
 
 #include <boost/json.hpp>
 
@@ -50,6 +51,13 @@ class Fields {
   const json::object& object_;
 };
 
+// How the checksum of everything before it stands in the file.
+constexpr const char* kChecksumKey = ",\"xxh3\":\"";
+
+std::string Checksum(std::string_view text) {
+  return Format("%016llx", static_cast<unsigned long long>(XXH3_64bits(text.data(), text.size())));
+}
+
 bool IsHex(std::string_view text, size_t digits) {
   return text.size() == digits &&
          text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
@@ -84,8 +92,11 @@ std::string Manifest::ToJson() const {
   writer.Key("state_xxh3").String(state_xxh3);
   writer.Key("memory_file_bytes").Uint(memory_file_bytes);
   writer.Key("memory_xxh3").String(memory_xxh3);
+  // The text so far, without the brace that ends it, and then its own checksum.
   writer.EndObject();
-  return writer.text() + "\n";
+  std::string text = writer.text();
+  text.pop_back();
+  return text + kChecksumKey + Checksum(text) + "\"}\n";
 }
 
 Result<Manifest> Manifest::Parse(std::string_view text) {
@@ -104,6 +115,11 @@ Result<Manifest> Manifest::Parse(std::string_view text) {
     return Errorf("snapshot format version %llu, this is version %llu",
                   static_cast<unsigned long long>(version),
                   static_cast<unsigned long long>(kVersion));
+  }
+  CUBE_ASSIGN(std::string checksum, fields.String("xxh3"));
+  size_t end = text.rfind(kChecksumKey);
+  if (end == std::string_view::npos || Checksum(text.substr(0, end)) != checksum) {
+    return Errorf("does not match its checksum");
   }
   Manifest manifest;
   CUBE_ASSIGN(manifest.id, fields.String("id"));

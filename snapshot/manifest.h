@@ -30,7 +30,8 @@ struct Manifest {
   std::string memory_xxh3;  // xxh3-128 of the file `memory`'s data (MemoryFile)
 
   std::string ToJson() const;
-  // `text` may be anything; the error says what is missing or wrong.
+  // `text` may be anything, and must be as ToJson() wrote it: it ends with a checksum of itself.
+  // The error says what is missing or wrong.
   static Result<Manifest> Parse(std::string_view text);
 };
 

@@ -53,12 +53,16 @@ class SnapshotTest : public ::testing::Test {
   std::string home_, template_, work_;
 };
 
-// The counter's next answer.
-std::string Next(Process* process) {
-  process->Send("\n");
+std::string Line(Process* process) {
   std::string line;
   while (line.empty() || line.back() != '\n') line += process->WaitForOutput();
   return line;
+}
+
+// The counter's next answer.
+std::string Next(Process* process) {
+  process->Send("\n");
+  return Line(process);
 }
 
 TEST_F(SnapshotTest, DiffAndFullGoOnFromWhereTheyWereTaken) {
@@ -131,17 +135,19 @@ TEST_F(SnapshotTest, PauseStopsTheGuest) {
   ASSERT_EQ(Ask({"snapshot", Socket(), work_ + "/paused", "--diff"}).status, 0);
   counter.Send("\n");
   EXPECT_EQ(Ask({"resume", Socket()}).status, 0);
-  EXPECT_EQ(counter.WaitForOutput().substr(0, 2), "2 ");
+  EXPECT_EQ(Line(&counter).substr(0, 2), "2 ");
   EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
   counter.Finish();
 }
 
 TEST_F(SnapshotTest, SeveralVcpus) {
   ASSERT_EQ(RunProcess(CloneVmm({"--cpus", "2"}, {"/bin/true"})).status, 0);
-  Process busy(CloneVmm({"--cpus", "2"}, {"/bin/sh", "-c",
-                                          "(while true; do md5sum /bin/busybox > /tmp/x; mv /tmp/x /tmp/a; done) & "
-                                          "(while true; do md5sum /bin/busybox > /tmp/b; done) & "
-                                          "while read line; do while [ ! -s /tmp/a ]; do sleep 0.1; done; cat /tmp/a; done"}));
+  Process busy(CloneVmm(
+      {"--cpus", "2"},
+      {"/bin/sh", "-c",
+       "(while true; do md5sum /bin/busybox > /tmp/x; mv /tmp/x /tmp/a; done) & "
+       "(while true; do md5sum /bin/busybox > /tmp/b; done) & "
+       "while read line; do while [ ! -s /tmp/a ]; do sleep 0.1; done; cat /tmp/a; done"}));
   std::string sum = Next(&busy);
   for (int i = 0; i < 5; ++i) {
     Finished taken = Ask({"snapshot", Socket(), work_ + "/" + std::to_string(i), "--diff"});
@@ -198,10 +204,15 @@ TEST_F(SnapshotTest, RefusesInOneLine) {
   EXPECT_NE(reason("state", "", "").find("does not match its checksum"), std::string::npos);
   EXPECT_NE(reason("manifest.json", "\"version\":1", "\"version\":9").find("format version 9"),
             std::string::npos);
-  EXPECT_NE(reason("manifest.json", template_, "/no/such/parent").find("/no/such/parent"),
-            std::string::npos);
-  EXPECT_NE(reason("manifest.json", template_, work_ + "/bad").find("in a circle"),
-            std::string::npos);
+  // The parent is gone, or is another snapshot, or the snapshot itself.
+  auto restore_error = [&] { return RunProcess(Command({"restore", work_ + "/one"})).err; };
+  fs::rename(template_, template_ + ".away");
+  EXPECT_NE(restore_error().find("the parent of"), std::string::npos) << restore_error();
+  fs::create_directory_symlink(work_ + "/one", template_);
+  EXPECT_NE(restore_error().find("in a circle"), std::string::npos);
+  fs::remove(template_);
+  fs::rename(template_ + ".away", template_);
+  EXPECT_EQ(restore_error().find("circle"), std::string::npos);
 }
 
 }  // namespace

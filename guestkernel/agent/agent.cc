@@ -47,6 +47,7 @@ Result<Agent> Agent::Create(Mailbox* mailbox, Doorbell* doorbell, Console* conso
   if (!agent.signals_.valid()) return ErrnoError("signalfd");
   agent.epoll_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
   if (!agent.epoll_.valid()) return ErrnoError("epoll_create1");
+  CUBE_ASSIGN(agent.freshness_, Freshness::Prepare());
   CUBE_TRY(agent.Watch(agent.signals_.get(), EPOLLIN, kSignals));
   CUBE_TRY(agent.Watch(console->fd(), EPOLLIN | EPOLLET, kConsole));
   return agent;
@@ -73,10 +74,8 @@ bool Agent::TakeIdentity() {
     Log(identity.error().message());
     return true;
   }
-  if (freshness_) {
-    Status fresh = freshness_->Apply(*identity);
-    if (!fresh.ok()) Log(fresh.error().message());
-  }
+  Status fresh = freshness_->Apply(*identity);
+  if (!fresh.ok()) Log(fresh.error().message());
   environment_ = std::move(identity->environment);
   return true;
 }

@@ -68,7 +68,7 @@ class Agent {
   InputPump stdin_;
   OutputPump stdout_;
   OutputPump stderr_;
-  std::optional<Freshness> freshness_;
+  std::optional<Freshness> freshness_;  // from Create() on
   uint32_t identity_generation_ = 0;
   // Variables (NAME=value) that every child gets unless its request says otherwise.
   std::vector<std::string> environment_;

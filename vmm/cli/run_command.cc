@@ -472,7 +472,10 @@ void Run::OnCommand(abi::Command command, uint32_t argument) {
       if (time_.ready != 0) return;
       time_.ready = Now();
       // For whoever waits for a machine without a command.
-      if (options_.serve) fprintf(stderr, "%s\n", id_.c_str());
+      if (options_.serve && options_.command.empty()) {
+        printf("%s\n", id_.c_str());
+        fflush(stdout);
+      }
       return;
     case abi::Command::kPark: {
       if (!freezing_) return;
