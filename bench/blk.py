@@ -32,7 +32,7 @@ def main():
                 file.write(b"\x5a" * (1 << 20))
             os.fsync(file.fileno())
         load = ["blk", "/dev/vda", str(args.seconds)]
-        guests = {"cube-vmm": io_cost.cube(args, load, ["--disk", disk])}
+        guests = io_cost.cube(args, load, ["--disk", disk])
         for aio in () if args.no_qemu else ("io_uring", "threads"):
             drive = f"if=none,id=disk,file={disk},format=raw,cache=writeback,aio={aio}"
             guests[f"QEMU, {aio}"] = io_cost.qemu(

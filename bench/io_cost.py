@@ -53,7 +53,7 @@ class Threads:
 def is_vcpu(name):
     # cube-vmm names no thread: what is neither its first nor the kernel's runs a vCPU. QEMU's are
     # named by debug-threads=on.
-    return name == "cube-vmm" or (name.startswith("CPU ") and name.endswith(("TCG", "KVM")))
+    return name.startswith("cube-vmm") or (name.startswith("CPU ") and name.endswith(("TCG", "KVM")))
 
 
 def run_guest(command):
@@ -115,8 +115,11 @@ def qemu(args, load, devices):
 
 
 def cube(args, load, devices):
-    return [args.vmm, "run", f"--ring0={args.ring0}", "--kernel", args.kernel, "--initrd", args.initrd,
-            "--memory", str(args.memory), *devices, "--", "/bin/io_load", *load]
+    """{name of the guest: command}, for each build."""
+    builds = {"cube-vmm": args.vmm} | ({"before": args.before} if args.before else {})
+    return {name: [vmm, "run", f"--ring0={args.ring0}", "--kernel", args.kernel, "--initrd",
+                   args.initrd, "--memory", str(args.memory), *devices, "--", "/bin/io_load", *load]
+            for name, vmm in builds.items()}
 
 
 def arguments(description):
@@ -126,6 +129,7 @@ def arguments(description):
     parser.add_argument("--memory", type=int, default=256)
     parser.add_argument("--ring0", default="auto", help="auto, kvm or engine")
     parser.add_argument("--no-qemu", action="store_true")
+    parser.add_argument("--before", help="another build of cube-vmm, to compare")
     parser.add_argument("--vmm", default=f"{BIN}/vmm/cli/cube-vmm")
     parser.add_argument("--kernel", default=f"{BIN}/guestkernel/vmlinux")
     parser.add_argument("--bzimage", default=f"{BIN}/guestkernel/bzImage")

@@ -86,7 +86,8 @@ def main():
             sys.exit("the peer's services did not start")
         load = ["net", OWN, PEER, str(args.seconds)]
         # `ip netns exec` becomes the VMM: its process is the one that is counted.
-        guests = {"cube-vmm": inside + io_cost.cube(args, load, ["--net", "tap=tap0"])}
+        guests = {name: inside + command for name, command in
+                  io_cost.cube(args, load, ["--net", "tap=tap0"]).items()}
         if not args.no_qemu:
             guests["QEMU, vhost=off"] = inside + io_cost.qemu(
                 args, load, ["-netdev", "tap,id=net,ifname=tap0,script=no,downscript=no,vhost=off",

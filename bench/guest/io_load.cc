@@ -1,10 +1,11 @@
 // Load on a disk or a network, run in a guest by bench/blk.py and bench/net.py.
 //
 //   io_load blk DEVICE SECONDS            requests of 4 and 128 KiB, past the guest's page cache
-//   io_load net OWN PEER SECONDS          eth0 gets the address OWN/24; PEER runs the services below
+//   io_load net OWN PEER SECONDS          eth0 gets the address OWN/24; PEER runs the services
+//   below
 //
-// Each load is announced by "load NAME begin" and ended by "load NAME end REQUESTS SECONDS"; the host
-// takes its own times at these lines, so nothing else happens near them. Linked statically.
+// Each load is announced by "load NAME begin" and ended by "load NAME end REQUESTS SECONDS"; the
+// host takes its own times at these lines, so nothing else happens near them. Linked statically.
 
 #include <arpa/inet.h>
 #include <fcntl.h>

@@ -51,7 +51,8 @@ class IoEngine {
   // Acknowledge() was called.
   virtual int fd() const = 0;
   virtual void Acknowledge() = 0;
-  // Takes an operation on; it may wait for Flush().
+  // Takes an operation on; it may wait for Flush(). It may also be done when this returns, which only
+  // the next Reap() says, not the descriptor.
   virtual void Submit(IoOperation* operation) = 0;
   // Sets off all that was submitted.
   virtual void Flush() = 0;

@@ -7,11 +7,12 @@
 
 #include "base/unique_fd.h"
 #include "devices/blk/io_engine.h"
+#include "devices/blk/prompt_writer.h"
 
 namespace cube::devices::blk {
 
 // Operations by io_uring(7): one system call for all that were submitted, and none for those that
-// the page cache could serve at once.
+// the page cache could serve at once. Writes that would need a kernel thread are done by Submit().
 class UringEngine : public IoEngine {
  public:
   static Result<std::unique_ptr<IoEngine>> Create(uint32_t depth);
@@ -32,6 +33,8 @@ class UringEngine : public IoEngine {
   io_uring ring_ = {};
   bool ring_made_ = false;
   UniqueFd event_;
+  PromptWriter writer_;
+  std::vector<IoOperation*> written_;  // by it, and not reaped
   std::deque<IoOperation*> overflow_;  // there was no room in the ring
 };
 
