@@ -142,8 +142,9 @@ def main():
     # The pages of the program's file are its own only while no other VM runs.
     for instances, among in ((1, "alone"), (3, "one of three")):
         private = private_memory(args, instances)
-        figures[f"cube-vmm {among}: private memory, KiB"] = [sum(private.values())]
-        figures[f"cube-vmm {among}: private dirty memory, KiB"] = [private["Private_Dirty"]]
+        figures[f"cube-vmm {among}: private memory, KiB"] = [
+            private["Private_Clean"] + private["Private_Dirty"]]
+        figures[f"cube-vmm {among}: private anonymous memory, KiB"] = [private["Anonymous"]]
     print(f"\n{'':52} {'median':>12} {'least':>12} {'most':>12}")
     for name, values in figures.items():
         print(f"{name:52} {statistics.median(values):12.1f} {min(values):12.1f} {max(values):12.1f}")
