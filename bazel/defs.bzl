@@ -25,18 +25,27 @@ def cube_fuzz(name, srcs, deps = [], seconds = 10, max_len = 4096, linkopts = []
 
     Built by clang with --config=fuzz (coverage, AddressSanitizer, UBSan), so it is left out of
     //... and named by its tag: tools/test.sh runs every target tagged "fuzz". Seeds are made by
-    the program (LLVMFuzzerInitialize in kernel_loader_fuzz.cc), so that none goes stale.
+    the program (LLVMFuzzerInitialize in kernel_loader_fuzz.cc), so that none goes stale, or, where
+    an input means something whatever it is, are the files of corpus/NAME.
 
     Args:
       seconds: how long the test runs.
       max_len: the longest input, in bytes.
     """
+    corpus = native.glob(["corpus/%s/*" % name])
+    seeds = ",".join([native.package_name() + "/" + each for each in corpus])
     native.cc_test(
         name = name,
         srcs = srcs,
         deps = deps,
+        data = corpus,
         size = "medium",
-        args = ["-max_total_time=%d" % seconds, "-max_len=%d" % max_len, "-timeout=10", "-rss_limit_mb=2048"],
+        args = [
+            "-max_total_time=%d" % seconds,
+            "-max_len=%d" % max_len,
+            "-timeout=10",
+            "-rss_limit_mb=2048",
+        ] + (["-seed_inputs=" + seeds] if corpus else []),
         linkopts = ["-fsanitize=fuzzer"] + linkopts,
         tags = ["fuzz", "manual"],
         **kwargs

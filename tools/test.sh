@@ -43,5 +43,6 @@ bazel build //... >&2 || fail "build"
 run_tests "tests" //...
 run_tests "tests under AddressSanitizer and UBSan" --config=asan \
   --test_tag_filters=-vm,-no-sanitizer --build_tests_only //...
-run_tests "fuzzers" --config=fuzz $(bazel query 'attr(tags, "fuzz", //...)' 2>/dev/null)
+# Nothing in them waits for a VM: two at a time.
+run_tests "fuzzers" --config=fuzz --local_test_jobs=2 $(bazel query 'attr(tags, "fuzz", //...)' 2>/dev/null)
 finish
