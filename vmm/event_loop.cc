@@ -68,6 +68,7 @@ Result<bool> EventLoop::RunOnce(int milliseconds) {
     if (found == handlers_.end()) continue;
     std::shared_ptr<Handler> handler = found->second;
     (*handler)(events[i].events);
+    if (leaving_) return true;
   }
   return stopped;
 }

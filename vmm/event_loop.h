@@ -32,12 +32,16 @@ class EventLoop {
   // once Stop() was called.
   Result<bool> RunOnce(int milliseconds);
   void Stop() { SignalEventFd(stop_.get()); }
+  // From a handler: Run() and RunOnce() return as soon as it does. In the child of a fork, whose
+  // descriptors are its parent's too, so that Stop() would stop that one as well.
+  void Leave() { leaving_ = true; }
 
  private:
   EventLoop(UniqueFd epoll, UniqueFd stop) : epoll_(std::move(epoll)), stop_(std::move(stop)) {}
 
   UniqueFd epoll_;
   UniqueFd stop_;
+  bool leaving_ = false;
   // Shared so that a handler which removes itself lives until it returns.
   std::map<int, std::shared_ptr<Handler>> handlers_;
 };

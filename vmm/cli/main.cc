@@ -13,6 +13,7 @@
 #include "vmm/cli/root_disk_option.h"
 #include "vmm/cli/run_options.h"
 #include "vmm/cli/template_cache.h"
+#include "vmm/cli/zygote_command.h"
 
 namespace {
 
@@ -62,7 +63,7 @@ int main(int argc, char** argv) {
   bool is_host = false;
   bool is_flatten = false;
   std::string sandbox, out, request;
-  bool diff = false, control_json = false;
+  bool diff = false, control_json = false, is_zygote = false;
   {
     CLI::App app{"cube-vmm: one process, one microVM", "cube-vmm"};
     app.require_subcommand(1);
@@ -137,6 +138,10 @@ int main(int argc, char** argv) {
     clone_app->add_option("-e,--env", run.environment, "NAME=VALUE for the command");
     clone_app->add_option("-w,--workdir", run.directory, "the command's working directory");
     clone_app->add_option("command", run.command, "what to run; none: wait for requests");
+    CLI::App* zygote_app =
+        app.add_subcommand("zygote", "Fork clones of a template on request, each parked");
+    zygote_app->add_option("template", out, "a template's folder")->required();
+    zygote_app->add_option("--socket", sandbox, "where to listen for requests")->required();
     CLI::App* snapshot_app = app.add_subcommand("snapshot", "Take a snapshot of a running sandbox");
     snapshot_app->add_option("sandbox", sandbox, "its id, or the path of its socket")->required();
     snapshot_app->add_option("out", out, "the folder to make")->required();
@@ -164,6 +169,7 @@ int main(int argc, char** argv) {
     is_host = host_app->parsed();
     has_initrd = initrd->count() != 0;
     is_flatten = flatten_app->parsed();
+    is_zygote = zygote_app->parsed();
     run.attach = restore_app->parsed();
     run.serve = clone_app->parsed();
     if (snapshot_app->parsed()) request = cube::vmm::SnapshotRequest(out, diff, true);
@@ -176,6 +182,7 @@ int main(int argc, char** argv) {
   malloc_trim(0);
   if (is_flatten) return cube::vmm::FlattenCommand(flatten);
   if (!request.empty()) return cube::vmm::ControlCommand(sandbox, request, control_json);
+  if (is_zygote) return cube::vmm::ZygoteCommand(out, sandbox, run.kvm);
   if (is_host) return cube::vmm::HostCommand(host_json);
   if (!rootfs.empty()) {
     auto disk = cube::vmm::ParseRootDisk(rootfs, ImagesFolder());

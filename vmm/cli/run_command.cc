@@ -26,6 +26,7 @@
 #include "vmm/cli/template_cache.h"
 #include "vmm/cli/terminal.h"
 #include "vmm/identity.h"
+#include "vmm/cli/zygote_command.h"
 #include "vmm/machine.h"
 #include "vmm/memory_map.h"
 
@@ -63,11 +64,22 @@ struct Timeline {
 class Run {
  public:
   Run(const RunOptions& options, uint64_t start) : options_(options) { time_.start = start; }
+  Run(const RunOptions& options, Prepared prepared, uint64_t start)
+      : options_(options),
+        ring0_(prepared.ring0),
+        kvm_(std::move(prepared.kvm)),
+        base_(std::move(prepared.base)) {
+    time_.start = start;
+  }
 
   Result<int> Execute();
 
  private:
   Status Prepare();
+  Status PrepareHost();
+  // The answer to a request for a start; empty if it comes once the agent is ready.
+  Result<std::string> OnStart(const ControlRequest& request, ControlConnection* from);
+  void SayParked();
   Status WatchSignals();
   Status WatchMachine();
   Status StartSession();
@@ -141,6 +153,8 @@ class Run {
   std::unique_ptr<Machine> machine_;
   std::unique_ptr<GuestSession> session_;
   std::unique_ptr<SandboxControl> control_;
+  uint64_t start_asked_ = 0;              // when, of a parked machine
+  ControlConnection* starter_ = nullptr;  // who waits for kReady
 };
 
 Status Run::Prepare() {
@@ -156,18 +170,7 @@ Status Run::Prepare() {
                   static_cast<unsigned long long>(options_.memory_mib),
                   static_cast<unsigned long long>(host_mib));
   }
-  CUBE_TRY(Vcpu::InstallKickSignal());
-  CUBE_ASSIGN(kvm_, Kvm::Open(options_.kvm));
-  CUBE_ASSIGN(HostProbe probe, ProbeHost(*kvm_));
-  if (!options_.snapshot.empty()) {
-    CUBE_ASSIGN(snapshot::Snapshot opened, snapshot::Snapshot::Open(options_.snapshot));
-    base_ = std::make_shared<const snapshot::Snapshot>(std::move(opened));
-  }
-  if (probe.emulated_ring0()) {
-    ring0_ = options_.ring0 == "kvm" ? Ring0Mode::kEmulator : Ring0Mode::kEngine;
-  } else if (options_.ring0 == "engine") {
-    return Errorf("--ring0=engine: this host's KVM runs ring 0 itself");
-  }
+  if (!kvm_) CUBE_TRY(PrepareHost());
   time_.probed = Now();
   CUBE_ASSIGN(loop_, EventLoop::Create());
   CUBE_ASSIGN(posted_, NewEventFd());
@@ -218,6 +221,23 @@ Status Run::Prepare() {
   CUBE_TRY(SetUpControl());
   time_.created = Now();
   return SetUpConsole();
+}
+
+// What a zygote has done before its clones are asked for.
+Status Run::PrepareHost() {
+  CUBE_TRY(Vcpu::InstallKickSignal());
+  CUBE_ASSIGN(kvm_, Kvm::Open(options_.kvm));
+  CUBE_ASSIGN(HostProbe probe, ProbeHost(*kvm_));
+  if (!options_.snapshot.empty()) {
+    CUBE_ASSIGN(snapshot::Snapshot opened, snapshot::Snapshot::Open(options_.snapshot));
+    base_ = std::make_shared<const snapshot::Snapshot>(std::move(opened));
+  }
+  if (probe.emulated_ring0()) {
+    ring0_ = options_.ring0 == "kvm" ? Ring0Mode::kEmulator : Ring0Mode::kEngine;
+  } else if (options_.ring0 == "engine") {
+    return Errorf("--ring0=engine: this host's KVM runs ring 0 itself");
+  }
+  return OkStatus();
 }
 
 Status Run::WatchSignals() {
@@ -282,6 +302,9 @@ Status Run::SetUpControl() {
     machine_->WakeAgent();
     return OkStatus();
   };
+  owner.other = [this](const ControlRequest& request, ControlConnection* from) {
+    return OnStart(request, from);
+  };
   control_ = std::make_unique<SandboxControl>(&*loop_, std::move(owner), base_);
   control_->SetId(id_);
   std::error_code failed;
@@ -316,7 +339,8 @@ Status Run::WatchMachine() {
 
 void Run::MakeSession() {
   session_ = std::make_unique<GuestSession>(
-      &*loop_, machine_->memory().mailbox(), interactive_ ? -1 : STDIN_FILENO,
+      &*loop_, machine_->memory().mailbox(),
+      interactive_ || (options_.serve && options_.command.empty()) ? -1 : STDIN_FILENO,
       GuestSession::Callbacks{
           [this](abi::RingId stream, std::span<const uint8_t> bytes) {
             return TakeOutput(stream, bytes);
@@ -364,6 +388,37 @@ Status Run::Begin() {
   return options_.serve && options_.command.empty() ? OkStatus() : StartSession();
 }
 
+void Run::SayParked() {
+  JsonWriter answer;
+  answer.BeginObject().Key("ok").Bool(true).Key("id").String(id_).Key("pid").Int(getpid());
+  answer.Key("ms").BeginObject();
+  answer.Key("fork").Double(Milliseconds(time_.start, time_.probed));
+  answer.Key("restore").Double(Milliseconds(time_.probed, time_.created));
+  answer.EndObject().EndObject();
+  const std::string& text = answer.text();
+  // A zygote that has died meanwhile hears nothing; the clone can be reached by its socket.
+  (void)WriteAll(options_.parked, {reinterpret_cast<const uint8_t*>(text.data()), text.size()},
+                 "the zygote");
+  close(options_.parked);
+}
+
+Result<std::string> Run::OnStart(const ControlRequest& request, ControlConnection* from) {
+  CUBE_ASSIGN(std::string op, request.String("op"));
+  if (op != "start") return Errorf("unknown operation \"%s\"", op.c_str());
+  if (options_.parked < 0 || start_asked_ != 0) return Errorf("this sandbox runs already");
+  start_asked_ = Now();
+  Identity identity;
+  identity.sandbox_id = id_;
+  identity.hostname = "cube";
+  CUBE_ASSIGN(identity.access_token, request.String("token", ""));
+  CUBE_ASSIGN(identity.environment, request.Strings("environment"));
+  identity.environment.push_back("CUBE_SANDBOX_ID=" + id_);
+  CUBE_TRY(WriteIdentity(machine_->memory().mailbox(), identity));
+  CUBE_TRY(machine_->Start());
+  starter_ = from;
+  return std::string();
+}
+
 Status Run::WriteOwnIdentity() {
   Identity identity;
   identity.sandbox_id = id_;
@@ -407,10 +462,14 @@ Result<int> Run::Execute() {
   CUBE_TRY(Prepare());
   CUBE_TRY(WatchMachine());
   // What is in the mailbox when a template is frozen would be in all its clones'.
-  if (!freezing_) CUBE_TRY(Begin());
+  if (!freezing_ && options_.parked < 0) CUBE_TRY(Begin());
   GuestProfiler profiler;
   if (!options_.profile.empty()) machine_->Profile(&profiler);
-  CUBE_TRY(machine_->Start());
+  if (options_.parked >= 0) {
+    SayParked();
+  } else {
+    CUBE_TRY(machine_->Start());
+  }
   CUBE_TRY(loop_->Run());
   machine_->Stop();
   if (!options_.profile.empty()) CUBE_TRY(WriteProfile(profiler));
@@ -471,6 +530,12 @@ void Run::OnCommand(abi::Command command, uint32_t argument) {
     case abi::Command::kReady:
       if (time_.ready != 0) return;
       time_.ready = Now();
+      if (starter_ != nullptr && control_->server().IsOpen(starter_)) {
+        (void)starter_->Send(
+            Format("{\"ok\":true,\"ready_ms\":%.3f}", Milliseconds(start_asked_, time_.ready)));
+        starter_ = nullptr;
+        return;
+      }
       // For whoever waits for a machine without a command.
       if (options_.serve && options_.command.empty()) {
         printf("%s\n", id_.c_str());
@@ -639,6 +704,16 @@ int RunCommand(const RunOptions& options, uint64_t start) {
   // The Run is gone, and a terminal as it was, before an error is written.
   auto status = Run(options, start).Execute();
   if (status.ok()) return *status;
+  fprintf(stderr, "cube-vmm: %s\n", status.error().message().c_str());
+  return kStatusVmmError;
+}
+
+int RunPrepared(const RunOptions& options, Prepared prepared, uint64_t start) {
+  auto status = Run(options, std::move(prepared), start).Execute();
+  if (status.ok()) return *status;
+  const std::string answer = ErrorAnswer(status.error());
+  (void)WriteAll(options.parked, {reinterpret_cast<const uint8_t*>(answer.data()), answer.size()},
+                 "the zygote");
   fprintf(stderr, "cube-vmm: %s\n", status.error().message().c_str());
   return kStatusVmmError;
 }

@@ -23,6 +23,9 @@ struct RunOptions {
   bool attach = false;
   // Without a command: a machine that waits to be used by its control socket, not a shell.
   bool serve = false;
+  // Nothing is run until the control socket is asked for a start; where to say that all is ready for
+  // it, a descriptor that is closed after, or -1.
+  int parked = -1;
   bool boot = false;  // even if there is, or could be, a template to clone
   double timeout = 0;  // seconds, 0 for none
   bool json = false;
@@ -45,6 +48,10 @@ inline constexpr int kStatusNotFound = 127;
 // Boots a VM, runs the command, returns the process's exit status. Says what went wrong on stderr,
 // one line. `start` is the process's start, CLOCK_MONOTONIC nanoseconds.
 int RunCommand(const RunOptions& options, uint64_t start);
+
+// The same in a process that has been prepared for it: the child of a zygote's fork.
+struct Prepared;
+int RunPrepared(const RunOptions& options, Prepared prepared, uint64_t start);
 
 }  // namespace cube::vmm
 

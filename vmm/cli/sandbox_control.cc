@@ -142,7 +142,7 @@ Result<std::string> SandboxControl::Carry(const ControlRequest& request, Control
     answer.EndObject();
     return answer.text();
   }
-  if (owner_.other) return owner_.other(request);
+  if (owner_.other) return owner_.other(request, from);
   return Errorf("unknown operation \"%s\"", op.c_str());
 }
 

@@ -33,8 +33,8 @@ class SandboxControl {
     std::function<Status()> rolled_back;
     // Ends the process, after the answer was sent.
     std::function<void()> stop;
-    // An operation that this class does not know. Null: an error.
-    std::function<Result<std::string>(const ControlRequest&)> other;
+    // An operation that this class does not know: its answer, or nothing if that is sent later.
+    std::function<Result<std::string>(const ControlRequest&, ControlConnection* from)> other;
   };
 
   // `base` is what the machine was cloned from; null if it was booted.

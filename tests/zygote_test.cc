@@ -1,0 +1,132 @@
+// A zygote: one process that forks clones of a template, which wait until they are started.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <set>
+
+#include "tests/host_state.h"
+#include "tests/process.h"
+#include "tests/vmm_command.h"
+#include "vmm/cli/control_request.h"
+#include "vmm/cli/control_server.h"
+
+namespace cube::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A control socket, asked and answered.
+class Peer {
+ public:
+  explicit Peer(const std::string& path) : socket_(vmm::ConnectControl(path).value()) {}
+  void Send(const std::string& request) { ASSERT_TRUE(vmm::SendLine(socket_.get(), request).ok()); }
+  vmm::ControlRequest Receive() {
+    return vmm::ControlRequest::Parse(vmm::ReceiveLine(socket_.get(), &buffer_).value()).value();
+  }
+  vmm::ControlRequest Ask(const std::string& request) {
+    Send(request);
+    return Receive();
+  }
+
+ private:
+  UniqueFd socket_;
+  std::string buffer_;
+};
+
+bool Ok(const vmm::ControlRequest& answer) { return answer.Bool("ok", false).value(); }
+
+class ZygoteTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    home_ = ::testing::TempDir() + "/zygote-home";
+    ASSERT_EQ(setenv("CUBE_HOME", home_.c_str(), 1), 0);
+    ASSERT_EQ(RunProcess(CloneVmm({}, {"/bin/true"})).status, 0);
+    for (const auto& entry : fs::directory_iterator(home_ + "/templates")) {
+      template_ = entry.path().string();
+    }
+    socket_ = home_ + "/zygote.sock";
+  }
+  std::vector<std::string> Command() const {
+    return {Env("CUBE_VMM"), "zygote", template_, "--socket", socket_};
+  }
+  std::string SocketOf(const std::string& id) const { return home_ + "/run/" + id + ".sock"; }
+
+  std::string home_, template_, socket_;
+};
+
+TEST_F(ZygoteTest, ClonesAreParkedStartedAndTheirOwn) {
+  const HostState before = HostState::Count(Env("CUBE_VMM"));
+  constexpr int kClones = 8;
+  {
+    Process zygote(Command());
+    ASSERT_EQ(zygote.WaitForOutput(), "ready\n");
+    // All asked for before any is answered.
+    std::vector<std::unique_ptr<Peer>> peers;
+    for (int i = 0; i < kClones; ++i) {
+      peers.push_back(std::make_unique<Peer>(socket_));
+      peers.back()->Send("{\"op\":\"clone\"}");
+    }
+    std::set<std::string> ids;
+    for (auto& peer : peers) {
+      vmm::ControlRequest answer = peer->Receive();
+      ASSERT_TRUE(Ok(answer));
+      ids.insert(answer.String("id").value());
+    }
+    EXPECT_EQ(ids.size(), static_cast<size_t>(kClones));
+    // They outlive the zygote.
+    EXPECT_TRUE(Ok(Peer(socket_).Ask("{\"op\":\"stop\"}")));
+    EXPECT_EQ(zygote.Finish().status, 0);
+    for (const std::string& id : ids) {
+      Peer sandbox(SocketOf(id));
+      EXPECT_TRUE(Ok(sandbox.Ask("{\"op\":\"start\",\"environment\":[\"A=1\"]}")));
+      vmm::ControlRequest again = sandbox.Ask("{\"op\":\"start\"}");
+      EXPECT_FALSE(Ok(again));
+      EXPECT_EQ(again.String("error").value(), "this sandbox runs already");
+      EXPECT_TRUE(Ok(sandbox.Ask("{\"op\":\"info\"}")));
+      EXPECT_TRUE(Ok(sandbox.Ask("{\"op\":\"stop\"}")));
+    }
+    // Each ends by itself, and closes its socket as the last thing it does.
+    for (const std::string& id : ids) {
+      while (fs::exists(SocketOf(id))) usleep(1000);
+    }
+  }
+  EXPECT_FALSE(fs::exists(socket_));
+  while (HostState::Count(Env("CUBE_VMM")).processes != before.processes) usleep(1000);
+  EXPECT_EQ(HostState::Count(Env("CUBE_VMM")), before);
+}
+
+TEST_F(ZygoteTest, ACloneCanBeFrozenAndAZygoteCanDie) {
+  Process zygote(Command());
+  ASSERT_EQ(zygote.WaitForOutput(), "ready\n");
+  std::string id = Peer(socket_).Ask("{\"op\":\"clone\"}").String("id").value();
+  kill(zygote.pid(), SIGKILL);
+  zygote.Finish();
+  Peer sandbox(SocketOf(id));
+  EXPECT_TRUE(Ok(sandbox.Ask("{\"op\":\"start\"}")));
+  std::string out = home_ + "/frozen";
+  fs::remove_all(out);
+  EXPECT_TRUE(Ok(sandbox.Ask("{\"op\":\"snapshot\",\"diff\":true,\"path\":\"" + out + "\"}")));
+  EXPECT_TRUE(fs::exists(out + "/manifest.json"));
+  EXPECT_TRUE(Ok(sandbox.Ask("{\"op\":\"rollback\",\"path\":\"" + out + "\"}")));
+  EXPECT_TRUE(Ok(sandbox.Ask("{\"op\":\"stop\"}")));
+}
+
+TEST_F(ZygoteTest, RefusesInOneLine) {
+  Process zygote(Command());
+  ASSERT_EQ(zygote.WaitForOutput(), "ready\n");
+  Peer peer(socket_);
+  EXPECT_NE(peer.Ask("nonsense").String("error").value().find("not JSON"), std::string::npos);
+  EXPECT_EQ(peer.Ask("{\"op\":\"dance\"}").String("error").value(), "unknown operation \"dance\"");
+  EXPECT_EQ(peer.Ask("{}").String("error").value(), "\"op\" is missing");
+  // A second one at the same place.
+  Finished second = RunProcess(Command());
+  EXPECT_EQ(second.status, 125);
+  EXPECT_NE(second.err.find("another process listens there"), std::string::npos) << second.err;
+  EXPECT_TRUE(Ok(peer.Ask("{\"op\":\"stop\"}")));
+  EXPECT_EQ(zygote.Finish().status, 0);
+}
+
+}  // namespace
+}  // namespace cube::testing

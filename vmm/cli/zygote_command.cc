@@ -1,0 +1,154 @@
+#include "vmm/cli/zygote_command.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <map>
+
+#include "vmm/assist/host_probe.h"
+#include "vmm/cli/control_request.h"
+#include "vmm/cli/control_server.h"
+#include "vmm/cli/run_options.h"
+
+namespace cube::vmm {
+namespace {
+
+uint64_t Now() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000000000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+class Zygote {
+ public:
+  // A clone that is being made: it says on `answer` that it is parked, or why it is not.
+  struct Birth {
+    UniqueFd answer;
+    ControlConnection* to;
+  };
+
+  Zygote(EventLoop* loop, Prepared prepared)
+      : loop_(loop),
+        prepared_(std::move(prepared)),
+        server_(loop, [this](ControlConnection* from, const std::string& line,
+                             std::vector<UniqueFd>) { OnRequest(from, line); }) {}
+
+  Status Listen(const std::string& path) { return server_.Listen(path); }
+
+  // In the child of a fork, once the loop has been left: where to say that it is parked.
+  bool is_clone() const { return parked_.valid(); }
+  UniqueFd TakeParked() { return std::move(parked_); }
+  Prepared TakePrepared() { return std::move(prepared_); }
+  uint64_t asked() const { return asked_; }
+
+ private:
+  void OnRequest(ControlConnection* from, const std::string& line) {
+    auto request = ControlRequest::Parse(line);
+    auto op = request.ok() ? request->String("op") : Result<std::string>(request.error());
+    Status done = !op.ok()         ? Status(op.error())
+                  : *op == "clone" ? Clone(from)
+                  : *op == "stop"  ? Stop(from)
+                                   : Status(Errorf("unknown operation \"%s\"", op->c_str()));
+    if (!done.ok() && server_.IsOpen(from)) (void)from->Send(ErrorAnswer(done.error()));
+  }
+
+  Status Stop(ControlConnection* from) {
+    (void)from->Send("{\"ok\":true}");
+    loop_->Stop();
+    return OkStatus();
+  }
+
+  Status Clone(ControlConnection* from) {
+    asked_ = Now();
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0) return ErrnoError("pipe");
+    UniqueFd reader(ends[0]), writer(ends[1]);
+    pid_t child = fork();
+    if (child < 0) return ErrnoError("fork");
+    if (child == 0) {
+      // The clone has nothing to do with the zygote's peers, nor with its loop.
+      births_.clear();
+      server_.ForgetAfterFork();
+      parked_ = std::move(writer);
+      loop_->Leave();
+      return OkStatus();
+    }
+    int fd = reader.get();
+    CUBE_TRY(loop_->Add(fd, EPOLLIN, [this, fd](uint32_t) { OnBorn(fd); }));
+    births_.emplace(fd, Birth{std::move(reader), from});
+    return OkStatus();
+  }
+
+  void OnBorn(int fd) {
+    auto found = births_.find(fd);
+    if (found == births_.end()) return;
+    char text[4096];
+    ssize_t n = read(fd, text, sizeof text);
+    loop_->Remove(fd);
+    std::string line = n > 0 ? std::string(text, static_cast<size_t>(n))
+                             : ErrorAnswer(Errorf("the clone died before it was parked"));
+    if (server_.IsOpen(found->second.to)) (void)found->second.to->Send(line);
+    births_.erase(found);
+  }
+
+  EventLoop* loop_;
+  Prepared prepared_;
+  ControlServer server_;
+  std::map<int, Birth> births_;
+  UniqueFd parked_;
+  uint64_t asked_ = 0;
+};
+
+Result<Prepared> Prepare(const std::string& path, const std::string& kvm_path) {
+  Prepared prepared;
+  CUBE_TRY(Vcpu::InstallKickSignal());
+  CUBE_ASSIGN(prepared.kvm, Kvm::Open(kvm_path));
+  CUBE_ASSIGN(HostProbe probe, ProbeHost(*prepared.kvm));
+  if (probe.emulated_ring0()) prepared.ring0 = Ring0Mode::kEngine;
+  CUBE_ASSIGN(snapshot::Snapshot base, snapshot::Snapshot::Open(path));
+  prepared.base = std::make_shared<const snapshot::Snapshot>(std::move(base));
+  return prepared;
+}
+
+Result<int> RunZygote(const std::string& path, const std::string& socket,
+                      const std::string& kvm_path) {
+  CUBE_ASSIGN(Prepared prepared, Prepare(path, kvm_path));
+  // Clones that end are nobody's to wait for.
+  signal(SIGCHLD, SIG_IGN);
+  signal(SIGPIPE, SIG_IGN);
+  std::optional<EventLoop> loop;
+  CUBE_ASSIGN(loop, EventLoop::Create());
+  std::optional<Zygote> zygote;
+  zygote.emplace(&*loop, std::move(prepared));
+  CUBE_TRY(zygote->Listen(socket));
+  printf("ready\n");
+  fflush(stdout);
+  CUBE_TRY(loop->Run());
+  if (!zygote->is_clone()) return 0;
+  signal(SIGCHLD, SIG_DFL);
+  RunOptions options;
+  options.serve = true;
+  options.parked = zygote->TakeParked().Release();
+  uint64_t asked = zygote->asked();
+  prepared = zygote->TakePrepared();
+  zygote.reset();
+  // The descriptor of the zygote's loop is another process's; it is closed, not used.
+  loop.reset();
+  return RunPrepared(options, std::move(prepared), asked);
+}
+
+}  // namespace
+
+int ZygoteCommand(const std::string& path, const std::string& socket, const std::string& kvm) {
+  auto status = RunZygote(path, socket, kvm);
+  if (status.ok()) return *status;
+  fprintf(stderr, "cube-vmm: %s\n", status.error().message().c_str());
+  return kStatusVmmError;
+}
+
+}  // namespace cube::vmm
