@@ -131,6 +131,9 @@ Result<int> RunZygote(const std::string& path, const std::string& socket,
   CUBE_TRY(loop->Run());
   if (!zygote->is_clone()) return 0;
   signal(SIGCHLD, SIG_DFL);
+  // Who reads the zygote's output waits for its end, not for that of its clones.
+  CUBE_ASSIGN(UniqueFd null, OpenFile("/dev/null", O_RDWR));
+  for (int fd = 0; fd < 3; ++fd) dup2(null.get(), fd);
   RunOptions options;
   options.serve = true;
   options.parked = zygote->TakeParked().Release();

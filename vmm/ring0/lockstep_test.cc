@@ -198,8 +198,9 @@ TEST_P(LockstepReport, NamesWhatDiffers) {
   constexpr uint64_t kWhen = 100;  // in the second stretch
   Guest guest;
   Lockstep::Options options;
-  options.period = 1000000;
-  options.length = 50;
+  // So many that one of them comes by whatever is spoilt, again after it was.
+  options.period = 50000;
+  options.length = 400;
   bool done = false;
   options.spoil = [&done](Cpu& cpu, uint64_t number) {
     if (!done && number >= kWhen) done = GetParam().spoil(cpu);
