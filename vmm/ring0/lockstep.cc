@@ -159,7 +159,7 @@ const Op* Lockstep::RunOne(Cpu& cpu, const Op* op) {
   bool repeats = repeated_.contains(op->handler), runs_on = runs_on_.contains(op->handler);
   uint64_t count = cpu.instructions + static_cast<uint64_t>(op - cpu.block_start);
   const Op* next = op->Run(cpu);
-  if (options_.spoil) options_.spoil(cpu, counts_.compared + executed_.size());
+  if (options_.spoil) options_.spoil(cpu, next, counts_.compared + executed_.size());
   if (next != nullptr) {
     executed_.push_back(
         {block, rip, repeats, runs_on, CpuState::Of(cpu, cpu.r[kCodePageRegister] + next->at)});

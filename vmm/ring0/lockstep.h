@@ -48,7 +48,7 @@ class Lockstep : public InterpreterObserver {
     uint64_t entries = 0;
     // Called after each instruction of a stretch, with its number from 0 over all stretches: to
     // spoil what the interpreter has done.
-    std::function<void(Cpu& cpu, uint64_t number)> spoil;
+    std::function<void(Cpu& cpu, const Op* next, uint64_t number)> spoil;
     // Called when there is something to report.
     std::function<void()> reported;
   };
