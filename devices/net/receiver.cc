@@ -106,6 +106,7 @@ Receiver::Outcome Receiver::Read(virtio::Virtqueue& queue, int fd, RateLimiter& 
     ++unexpected_;
   } else {
     ++frames_;
+    if (size > sizeof(Header) + kMaxEthernetFrame) ++large_;
     bytes_ += size - sizeof(Header);
     limiter.Charge(size - sizeof(Header));
   }
@@ -169,6 +170,7 @@ void Receiver::Abandon() {
 
 void Receiver::Metrics(const virtio::Device::Count& count) const {
   count("rx_frames", frames_);
+  count("rx_large", large_);
   count("rx_bytes", bytes_);
   count("rx_no_buffers", no_buffers_);
   count("rx_bad_buffers", bad_buffers_);

@@ -85,6 +85,7 @@ class Receiver {
   size_t first_iovec_ = 0;
 
   uint64_t frames_ = 0;
+  uint64_t large_ = 0;  // of them, longer than Ethernet's own: segmented by whom they go to
   uint64_t bytes_ = 0;
   uint64_t no_buffers_ = 0;   // waits for the driver
   uint64_t bad_buffers_ = 0;  // chains without room for a header

@@ -57,6 +57,8 @@ inline constexpr uint16_t kStatusLinkUp = 1;
 // Ethernet: the shortest frame is a header; the longest a segment of 64 KiB - 1 with a VLAN's tag.
 inline constexpr uint32_t kEthernetHeader = 14;
 inline constexpr uint32_t kMaxFrameOverhead = kEthernetHeader + 4;
+// The longest frame of a network with Ethernet's own MTU.
+inline constexpr uint32_t kMaxEthernetFrame = 1500 + kMaxFrameOverhead;
 inline constexpr uint32_t kMaxFrame = 65535 + kMaxFrameOverhead;
 
 inline constexpr uint32_t kMinMtu = 68;  // 5.1.4.1

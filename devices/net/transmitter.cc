@@ -24,6 +24,7 @@ Stopped Transmitter::Run(virtio::Virtqueue& queue, int fd, RateLimiter& limiter)
     switch (Send(fd)) {
       case Outcome::kSent:
         ++frames_;
+        if (size > sizeof(Header) + kMaxEthernetFrame) ++large_;
         bytes_ += size - sizeof(Header);
         limiter.Charge(size - sizeof(Header));
         break;
@@ -72,6 +73,7 @@ Transmitter::Outcome Transmitter::Send(int fd) {
 
 void Transmitter::Metrics(const virtio::Device::Count& count) const {
   count("tx_frames", frames_);
+  count("tx_large", large_);
   count("tx_bytes", bytes_);
   count("tx_full", full_);
   count("tx_invalid", invalid_);

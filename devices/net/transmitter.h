@@ -38,6 +38,7 @@ class Transmitter {
   std::vector<iovec> iovecs_;
 
   uint64_t frames_ = 0;
+  uint64_t large_ = 0;  // of them, longer than Ethernet's own: segmented by whom they go to
   uint64_t bytes_ = 0;
   uint64_t full_ = 0;     // waits for the backend
   uint64_t invalid_ = 0;  // frames dropped: their size, header or offload cannot be
