@@ -168,4 +168,14 @@ Status Snapshot::MapRuns(const vmm::GuestMemory& memory, const std::vector<PageR
   return OkStatus();
 }
 
+Status Snapshot::MapAll(const vmm::GuestMemory& memory) const {
+  std::vector<PageRun> all;
+  uint64_t offset = 0;
+  for (const vmm::MemoryRegion& region : memory.regions()) {
+    all.push_back({offset, region.host.size()});
+    offset += region.host.size();
+  }
+  return MapRuns(memory, all);
+}
+
 }  // namespace cube::snapshot

@@ -36,6 +36,8 @@ class Snapshot {
   // Maps stretches of `memory` anew, so that they are as they were: what a machine that came from
   // this snapshot, or from a descendant of it, has changed. `runs` are sorted.
   Status MapRuns(const vmm::GuestMemory& memory, const std::vector<PageRun>& runs) const;
+  // The same for all of it.
+  Status MapAll(const vmm::GuestMemory& memory) const;
 
  private:
   struct Layer {

@@ -1,27 +1,21 @@
 #include <fcntl.h>
 #include <malloc.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdlib>
 #include <string>
 
-#include "vmm/cli/disk_command.h"
+#include "base/monotonic.h"
 #include "vmm/cli/control_command.h"
+#include "vmm/cli/disk_command.h"
 #include "vmm/cli/host_command.h"
 #include "vmm/cli/root_disk_option.h"
-#include "vmm/cli/run_options.h"
+#include "vmm/cli/run_command.h"
 #include "vmm/cli/template_cache.h"
 #include "vmm/cli/zygote_command.h"
 
 namespace {
-
-uint64_t Now() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1000000000 + static_cast<uint64_t>(now.tv_nsec);
-}
 
 // A descriptor below 3 that is closed would be handed to the next file opened.
 void OpenStandardDescriptors() {
@@ -40,14 +34,15 @@ std::vector<std::string> DefaultEnvironment() {
       "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
       "LANG=C.UTF-8"};
   const char* term = getenv("TERM");
-  if (term != nullptr && isatty(STDIN_FILENO) != 0) environment.push_back(std::string("TERM=") + term);
+  if (term != nullptr && isatty(STDIN_FILENO) != 0)
+    environment.push_back(std::string("TERM=") + term);
   return environment;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  uint64_t start = Now();
+  uint64_t start = cube::MonotonicNow();
   OpenStandardDescriptors();
   // One arena: a second one per thread would be private memory for nothing.
   mallopt(M_ARENA_MAX, 1);
@@ -68,14 +63,16 @@ int main(int argc, char** argv) {
     CLI::App app{"cube-vmm: one process, one microVM", "cube-vmm"};
     app.require_subcommand(1);
     app.set_version_flag("--version", "cube-vmm 0.1");
-    CLI::App* run_app = app.add_subcommand("run", "Run a command in a VM of its own, exit as it does");
+    CLI::App* run_app =
+        app.add_subcommand("run", "Run a command in a VM of its own, exit as it does");
     run_app->add_option("--kernel", run.kernel, "ELF vmlinux or bzImage")->capture_default_str();
     CLI::Option* initrd =
         run_app->add_option("--initrd", run.initrd, "initramfs with /init; '' for none")
             ->capture_default_str();
-    run_app->add_option("--rootfs", rootfs,
-                        "root disk: NAME or FILE with the words of --disk; the image is not\n"
-                        "written, and what the guest writes is gone with the VM, unless overlay=FILE");
+    run_app->add_option(
+        "--rootfs", rootfs,
+        "root disk: NAME or FILE with the words of --disk; the image is not\n"
+        "written, and what the guest writes is gone with the VM, unless overlay=FILE");
     run_app->add_option("--memory", run.memory_mib, "guest memory, MiB")->capture_default_str();
     run_app->add_option("--cpus", run.cpus, "vCPUs, 1 to 8")->capture_default_str();
     run_app->add_option("--append", run.append, "words added to the kernel's command line");
@@ -84,27 +81,32 @@ int main(int argc, char** argv) {
     run_app->add_flag("--boot", run.boot,
                       "boot afresh instead of cloning a template of the same machine");
     run_app->add_flag("--json", run.json, "one JSON object a line: output, then the result");
-    run_app->add_option("--console", run.console, "serial console's output: a file, or - for stderr");
+    run_app->add_option("--console", run.console,
+                        "serial console's output: a file, or - for stderr");
     run_app->add_option("--system-map", run.system_map, "System.map, to name addresses in dumps");
     run_app->add_option("--profile", run.profile,
                         "write where the guest kernel spent its time (needs --system-map)");
     run_app->add_option("-e,--env", run.environment, "NAME=VALUE for the command");
     run_app->add_option("-w,--workdir", run.directory, "the command's working directory")
         ->capture_default_str();
-    run_app->add_option("--net", run.devices.net,
-                        "tap=NAME or fd=N[,mac=..][,mtu=N][,ip=A.B.C.D/P][,gw=A.B.C.D]\n"
-                        "[,dns=A.B.C.D][,bps=N][,pps=N] (rx-, tx- for one direction): a NIC")
+    run_app
+        ->add_option("--net", run.devices.net,
+                     "tap=NAME or fd=N[,mac=..][,mtu=N][,ip=A.B.C.D/P][,gw=A.B.C.D]\n"
+                     "[,dns=A.B.C.D][,bps=N][,pps=N] (rx-, tx- for one direction): a NIC")
         ->allow_extra_args(false);
-    run_app->add_option("--vsock", run.devices.vsock,
-                        "PATH[,cid=N]: socket to AF_VSOCK ports of the guest; its own calls come to PATH_<port>");
+    run_app->add_option(
+        "--vsock", run.devices.vsock,
+        "PATH[,cid=N]: socket to AF_VSOCK ports of the guest; its own calls come to PATH_<port>");
     run_app->add_option("--balloon", run.devices.balloon_mib,
                         "MiB of its memory that the guest gives back until it needs them");
-    run_app->add_option("--disk", run.devices.disks,
-                        "FILE[:ro][:layer=FILE]...[:overlay=FILE][:id=NAME][:bps=N][:iops=N]: "
-                        "a disk; again for more, vda, vdb, ...")
+    run_app
+        ->add_option("--disk", run.devices.disks,
+                     "FILE[:ro][:layer=FILE]...[:overlay=FILE][:id=NAME][:bps=N][:iops=N]: "
+                     "a disk; again for more, vda, vdb, ...")
         ->allow_extra_args(false);
-    run_app->add_option("--share", run.devices.shares,
-                        "HOSTDIR:TAG[:ro]: a directory for the guest, at /mnt/TAG there; repeatable")
+    run_app
+        ->add_option("--share", run.devices.shares,
+                     "HOSTDIR:TAG[:ro]: a directory for the guest, at /mnt/TAG there; repeatable")
         ->allow_extra_args(false);
     run_app->add_option("--ring0", run.ring0, "who runs ring 0 where KVM only emulates it")
         ->check(CLI::IsMember({"auto", "kvm", "engine"}))
@@ -117,10 +119,9 @@ int main(int argc, char** argv) {
         "125: the VMM failed, one line on stderr says why; 126: not executable; 127: not found.");
     CLI::App* disk_app = app.add_subcommand("disk", "Work on disk images");
     disk_app->require_subcommand(1);
-    CLI::App* flatten_app = disk_app->add_subcommand("flatten", "What a disk holds, as a raw image");
-    flatten_app
-        ->add_option("files", flatten, "BASE [LAYER...] OVERLAY OUT")
-        ->required();
+    CLI::App* flatten_app =
+        disk_app->add_subcommand("flatten", "What a disk holds, as a raw image");
+    flatten_app->add_option("files", flatten, "BASE [LAYER...] OVERLAY OUT")->required();
     CLI::App* host_app = app.add_subcommand("host", "What this host can do");
     host_app->add_flag("--json", host_json, "as one JSON object");
     CLI::App* clone_app = app.add_subcommand("clone", "Run a command in a clone of a template");
@@ -132,8 +133,7 @@ int main(int argc, char** argv) {
       one->add_flag("--json", run.json, "one JSON object a line: output, then the result");
       one->add_option("--timeout", run.timeout, "seconds until the VM is stopped (status 124)")
           ->check(CLI::NonNegativeNumber);
-      one->add_option("--console", run.console,
-                      "serial console's output: a file, or - for stderr");
+      one->add_option("--console", run.console, "serial console's output: a file, or - for stderr");
     }
     clone_app->add_option("-e,--env", run.environment, "NAME=VALUE for the command");
     clone_app->add_option("-w,--workdir", run.directory, "the command's working directory");

@@ -19,14 +19,15 @@ struct RunOptions {
   uint32_t cpus = 1;
   // What to clone or restore instead of looking for a template by the kernel: a snapshot's folder.
   std::string snapshot;
-  // The snapshot was taken of a running machine: what runs in it goes on, and no command is started.
+  // The snapshot was taken of a running machine: what runs in it goes on, and no command is
+  // started.
   bool attach = false;
   // Without a command: a machine that waits to be used by its control socket, not a shell.
   bool serve = false;
-  // Nothing is run until the control socket is asked for a start; where to say that all is ready for
-  // it, a descriptor that is closed after, or -1.
+  // Nothing is run until the control socket is asked for a start; where to say that all is ready
+  // for it, a descriptor that is closed after, or -1.
   int parked = -1;
-  bool boot = false;  // even if there is, or could be, a template to clone
+  bool boot = false;   // even if there is, or could be, a template to clone
   double timeout = 0;  // seconds, 0 for none
   bool json = false;
   std::string console;  // where the serial console's output goes: "", "-" for stderr, or a file
@@ -44,14 +45,6 @@ inline constexpr int kStatusTimeout = 124;
 inline constexpr int kStatusVmmError = 125;
 inline constexpr int kStatusCannotRun = 126;
 inline constexpr int kStatusNotFound = 127;
-
-// Boots a VM, runs the command, returns the process's exit status. Says what went wrong on stderr,
-// one line. `start` is the process's start, CLOCK_MONOTONIC nanoseconds.
-int RunCommand(const RunOptions& options, uint64_t start);
-
-// The same in a process that has been prepared for it: the child of a zygote's fork.
-struct Prepared;
-int RunPrepared(const RunOptions& options, Prepared prepared, uint64_t start);
 
 }  // namespace cube::vmm
 

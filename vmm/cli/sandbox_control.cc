@@ -4,27 +4,19 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 
 #include "base/byte_io.h"
+#include "base/monotonic.h"
 #include "snapshot/page_scan.h"
 #include "snapshot/snapshot_writer.h"
-#include "vmm/cli/template_cache.h"
+#include "vmm/cli/machine_manifest.h"
 
 namespace cube::vmm {
 namespace {
-
-uint64_t Now() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1000000000 + static_cast<uint64_t>(now.tv_nsec);
-}
-
-double Milliseconds(uint64_t from, uint64_t to) { return static_cast<double>(to - from) / 1e6; }
 
 Result<std::vector<snapshot::PageRun>> PrivateRuns(const GuestMemory& memory) {
   CUBE_ASSIGN(snapshot::PageScan scan, snapshot::PageScan::Open());
@@ -44,7 +36,7 @@ Result<std::vector<snapshot::PageRun>> PrivateRuns(const GuestMemory& memory) {
 Result<std::string> WriteSnapshot(const std::string& path, bool durable,
                                   const snapshot::Manifest& about, const MachineState& state,
                                   const GuestMemory& memory, const snapshot::Snapshot* base) {
-  uint64_t start = Now();
+  uint64_t start = MonotonicNow();
   CUBE_ASSIGN(snapshot::SnapshotWriter writer, snapshot::SnapshotWriter::Create(path, about));
   uint64_t pages = 0;
   if (base != nullptr) {
@@ -63,14 +55,14 @@ Result<std::string> WriteSnapshot(const std::string& path, bool durable,
   } else {
     CUBE_TRY(writer.WriteBase(state, memory));
   }
-  uint64_t written = Now();
+  uint64_t written = MonotonicNow();
   CUBE_ASSIGN(std::string id, writer.Publish(durable));
   JsonWriter answer;
   answer.BeginObject().Key("ok").Bool(true).Key("id").String(id).Key("path").String(path);
   if (base != nullptr) answer.Key("pages").Uint(pages);
   answer.Key("memory_file_bytes").Uint(writer.manifest().memory_file_bytes);
   answer.Key("write_ms").Double(Milliseconds(start, written));
-  answer.Key("publish_ms").Double(Milliseconds(written, Now()));
+  answer.Key("publish_ms").Double(Milliseconds(written, MonotonicNow()));
   return answer.text();  // the caller ends the object
 }
 
@@ -134,11 +126,11 @@ Result<std::string> SandboxControl::Carry(const ControlRequest& request, Control
     return std::string();
   }
   if (op == "rollback") {
-    uint64_t start = Now();
+    uint64_t start = MonotonicNow();
     CUBE_ASSIGN(std::string path, request.String("path"));
     CUBE_TRY(Rollback(path));
     JsonWriter answer;
-    answer.BeginObject().Key("ok").Bool(true).Key("ms").Double(Milliseconds(start, Now()));
+    answer.BeginObject().Key("ok").Bool(true).Key("ms").Double(Milliseconds(start, MonotonicNow()));
     answer.EndObject();
     return answer.text();
   }
@@ -167,21 +159,15 @@ Status SandboxControl::TakeSnapshot(const ControlRequest& request, ControlConnec
   if (pipe2(ends, O_CLOEXEC) < 0) return ErrnoError("pipe");
   UniqueFd reader(ends[0]), writer(ends[1]);
   Machine* machine = owner_.machine();
-  uint64_t start = Now();
+  uint64_t start = MonotonicNow();
   if (!paused_) machine->Stop();
   Result<MachineState> state = machine->Save(*owner_.kvm);
   // The process has one thread while the vCPUs are stopped, so a fork of it is whole. It has the
   // memory as it is now, whatever the guest does from here on.
   pid_t child = state.ok() ? fork() : -1;
   if (child == 0) {
-    snapshot::Manifest about;
-    about.memory_bytes = owner_.config->memory;
-    about.cpus = owner_.config->cpus;
-    about.ring0 = Ring0Name(owner_.config->ring0);
-    about.kernel = machine->command_line();
-    for (const auto& device : machine->virtio()) about.devices.push_back(device->name());
-    auto answer = WriteSnapshot(path, durable, about, *state, machine->memory(),
-                                diff ? base_.get() : nullptr);
+    auto answer = WriteSnapshot(path, durable, DescribeMachine(*owner_.config, *machine), *state,
+                                machine->memory(), diff ? base_.get() : nullptr);
     std::string text = answer.ok() ? *answer : ErrorAnswer(answer.error());
     (void)WriteAll(writer.get(), {reinterpret_cast<const uint8_t*>(text.data()), text.size()},
                    "the answer");
@@ -202,7 +188,8 @@ Status SandboxControl::TakeSnapshot(const ControlRequest& request, ControlConnec
     waitpid(child, nullptr, 0);
     return added;
   }
-  writers_.emplace(fd, Writer{child, std::move(reader), from, Milliseconds(start, Now()), start});
+  writers_.emplace(
+      fd, Writer{child, std::move(reader), from, Milliseconds(start, MonotonicNow()), start});
   return OkStatus();
 }
 
@@ -219,7 +206,7 @@ void SandboxControl::OnWriterDone(int fd) {
   loop_->Remove(fd);
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
     text += Format(",\"paused_ms\":%.3f,\"total_ms\":%.3f}", writer.paused_ms,
-                   Milliseconds(writer.start, Now()));
+                   Milliseconds(writer.start, MonotonicNow()));
   } else if (text.empty()) {
     text = ErrorAnswer(Errorf("the process that wrote the snapshot ended with status %#x", status));
   }
@@ -235,11 +222,8 @@ Status SandboxControl::Rollback(const std::string& path) {
     CUBE_ASSIGN(snapshot::Snapshot opened, snapshot::Snapshot::Open(path));
     target = std::make_shared<const snapshot::Snapshot>(std::move(opened));
   }
-  const snapshot::Manifest& manifest = target->manifest();
   Machine* machine = owner_.machine();
-  if (manifest.memory_bytes != owner_.config->memory || manifest.cpus != owner_.config->cpus ||
-      manifest.ring0 != Ring0Name(owner_.config->ring0) ||
-      manifest.devices.size() != machine->virtio().size()) {
+  if (!IsOfMachine(target->manifest(), *owner_.config, *machine)) {
     return Errorf("%s is of another machine than this sandbox", path.c_str());
   }
   machine->Stop();
@@ -253,13 +237,7 @@ Status SandboxControl::Rollback(const std::string& path) {
       }
     }
   } else {
-    std::vector<snapshot::PageRun> all;
-    uint64_t offset = 0;
-    for (const MemoryRegion& region : memory.regions()) {
-      all.push_back({offset, region.host.size()});
-      offset += region.host.size();
-    }
-    CUBE_TRY(target->MapRuns(memory, all));
+    CUBE_TRY(target->MapAll(memory));
   }
   CUBE_TRY(machine->Reload(target->state()));
   base_ = target;

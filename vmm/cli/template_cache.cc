@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "vmm/cli/machine_manifest.h"
+
 namespace cube::vmm {
 namespace {
 
@@ -29,18 +31,6 @@ std::string CubeHome() {
 }
 
 std::string ControlPath(const std::string& id) { return CubeHome() + "/run/" + id + ".sock"; }
-
-const char* Ring0Name(Ring0Mode mode) {
-  switch (mode) {
-    case Ring0Mode::kNative:
-      return "native";
-    case Ring0Mode::kEngine:
-      return "engine";
-    case Ring0Mode::kEmulator:
-      return "emulated";
-  }
-  return "";
-}
 
 TemplateCache::TemplateCache(const RunOptions& options, Ring0Mode ring0) {
   if (options.boot || !options.profile.empty() || !options.devices.Plain()) return;
@@ -70,13 +60,8 @@ Status TemplateCache::Build(const Kvm& kvm, const MachineConfig& config, Machine
   std::error_code failed;
   std::filesystem::create_directories(CubeHome() + "/templates", failed);
   if (failed) return Errorf("%s/templates: %s", CubeHome().c_str(), failed.message().c_str());
-  snapshot::Manifest about;
-  about.memory_bytes = config.memory;
-  about.cpus = config.cpus;
-  about.ring0 = Ring0Name(config.ring0);
-  about.kernel = machine->command_line();
-  for (const auto& device : machine->virtio()) about.devices.push_back(device->name());
-  CUBE_ASSIGN(snapshot::SnapshotWriter writer, snapshot::SnapshotWriter::Create(path_, about));
+  CUBE_ASSIGN(snapshot::SnapshotWriter writer,
+              snapshot::SnapshotWriter::Create(path_, DescribeMachine(config, *machine)));
   CUBE_TRY(writer.WriteBase(state, machine->memory()));
   CUBE_ASSIGN(std::string id, writer.Publish(false));
   return OkStatus();

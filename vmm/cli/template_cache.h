@@ -36,8 +36,6 @@ class TemplateCache {
   std::string path_;
 };
 
-const char* Ring0Name(Ring0Mode mode);
-
 }  // namespace cube::vmm
 
 #endif  // CUBE_VMM_CLI_TEMPLATE_CACHE_H_

@@ -4,25 +4,19 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <map>
 
-#include "vmm/assist/host_probe.h"
+#include "base/monotonic.h"
 #include "vmm/cli/control_request.h"
 #include "vmm/cli/control_server.h"
-#include "vmm/cli/run_options.h"
+#include "vmm/cli/prepared.h"
+#include "vmm/cli/run_command.h"
 
 namespace cube::vmm {
 namespace {
-
-uint64_t Now() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1000000000 + static_cast<uint64_t>(now.tv_nsec);
-}
 
 class Zygote {
  public:
@@ -64,7 +58,7 @@ class Zygote {
   }
 
   Status Clone(ControlConnection* from) {
-    asked_ = Now();
+    asked_ = MonotonicNow();
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0) return ErrnoError("pipe");
     UniqueFd reader(ends[0]), writer(ends[1]);
@@ -104,20 +98,9 @@ class Zygote {
   uint64_t asked_ = 0;
 };
 
-Result<Prepared> Prepare(const std::string& path, const std::string& kvm_path) {
-  Prepared prepared;
-  CUBE_TRY(Vcpu::InstallKickSignal());
-  CUBE_ASSIGN(prepared.kvm, Kvm::Open(kvm_path));
-  CUBE_ASSIGN(HostProbe probe, ProbeHost(*prepared.kvm));
-  if (probe.emulated_ring0()) prepared.ring0 = Ring0Mode::kEngine;
-  CUBE_ASSIGN(snapshot::Snapshot base, snapshot::Snapshot::Open(path));
-  prepared.base = std::make_shared<const snapshot::Snapshot>(std::move(base));
-  return prepared;
-}
-
 Result<int> RunZygote(const std::string& path, const std::string& socket,
                       const std::string& kvm_path) {
-  CUBE_ASSIGN(Prepared prepared, Prepare(path, kvm_path));
+  CUBE_ASSIGN(Prepared prepared, PrepareHost(kvm_path, path, "auto"));
   // Clones that end are nobody's to wait for.
   signal(SIGCHLD, SIG_IGN);
   signal(SIGPIPE, SIG_IGN);

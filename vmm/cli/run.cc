@@ -1,0 +1,395 @@
+#include "vmm/cli/run.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+
+#include "base/byte_io.h"
+#include "base/json_writer.h"
+#include "base/monotonic.h"
+#include "vmm/cli/machine_manifest.h"
+#include "vmm/identity.h"
+#include "vmm/memory_map.h"
+
+namespace cube::vmm {
+
+Run::Run(const RunOptions& options, uint64_t start)
+    : options_(options),
+      interactive_(options.command.empty() && !options.attach && !options.serve),
+      io_({options.json, interactive_, options.console},
+          {[this] { PumpSession(); },
+           // What a queue of a thousand keys cannot take is lost, as on a real line.
+           [this](std::span<const uint8_t> keys) { (void)machine_->serial().Receive(keys); },
+           [this](int status, const std::string& reason) { Finish(status, reason); }}),
+      trimmer_([this] { return machine_.get(); }) {
+  time_.start = start;
+}
+
+Run::Run(const RunOptions& options, Prepared prepared, uint64_t start) : Run(options, start) {
+  ring0_ = prepared.ring0;
+  kvm_ = std::move(prepared.kvm);
+  base_ = std::move(prepared.base);
+}
+
+Result<int> Run::Execute() {
+  CUBE_TRY(Prepare());
+  // What is in the mailbox when a template is frozen would be in all its clones'.
+  if (!freezing_ && options_.parked < 0) CUBE_TRY(Begin());
+  GuestProfiler profiler;
+  if (!options_.profile.empty()) machine_->Profile(&profiler);
+  if (options_.parked >= 0) {
+    SayParked();
+  } else {
+    CUBE_TRY(machine_->Start());
+  }
+  CUBE_TRY(loop_->Run());
+  machine_->Stop();
+  if (!options_.profile.empty()) CUBE_TRY(WriteProfile(profiler));
+  io_.Close();
+  fputs(dump_.c_str(), stderr);
+  if (options_.json) {
+    io_.EmitJson(RunReport(status_, reason_, time_, ring0_, *machine_));
+  } else if (!reason_.empty()) {
+    fprintf(stderr, "cube-vmm: %s\n", reason_.c_str());
+  }
+  return status_;
+}
+
+Status Run::Prepare() {
+  if (interactive_ && isatty(STDIN_FILENO) == 0) {
+    return Errorf("no command given, and stdin is not a terminal for a shell");
+  }
+  CUBE_TRY(CheckMemory());
+  if (!kvm_) {
+    CUBE_ASSIGN(Prepared prepared, PrepareHost(options_.kvm, options_.snapshot, options_.ring0));
+    ring0_ = prepared.ring0;
+    kvm_ = std::move(prepared.kvm);
+    base_ = std::move(prepared.base);
+  }
+  time_.probed = MonotonicNow();
+  CUBE_ASSIGN(loop_, EventLoop::Create());
+  CUBE_TRY(inbox_.Open(
+      &*loop_, {[this](abi::Command command, uint32_t argument) { OnCommand(command, argument); },
+                [this] { PumpSession(); }, [this](const StopReason& reason) { OnStop(reason); }}));
+  CUBE_TRY(WatchSignals());
+  CUBE_TRY(trimmer_.Watch(&*loop_));
+  CUBE_TRY(WatchTimeout());
+  CUBE_TRY(MakeMachine());
+  CUBE_TRY(SetUpControl());
+  time_.created = MonotonicNow();
+  CUBE_TRY(io_.SetUp(&*loop_));
+  MakeSession();
+  return OkStatus();
+}
+
+Status Run::CheckMemory() const {
+  struct sysinfo info = {};
+  sysinfo(&info);
+  uint64_t host_mib = static_cast<uint64_t>(info.totalram) * info.mem_unit / kMiB;
+  if (options_.memory_mib <= host_mib) return OkStatus();
+  return Errorf("guest memory of %llu MiB is more than the host's %llu MiB",
+                static_cast<unsigned long long>(options_.memory_mib),
+                static_cast<unsigned long long>(host_mib));
+}
+
+Status Run::MakeMachine() {
+  config_.kernel = options_.kernel;
+  config_.initrd = options_.initrd;
+  config_.system_map = options_.system_map;
+  CUBE_ASSIGN(config_.append, DeviceWords(options_.devices));
+  if (!config_.append.empty() && !options_.append.empty()) config_.append += ' ';
+  config_.append += options_.append;
+  config_.memory = base_ != nullptr ? base_->manifest().memory_bytes : options_.memory_mib * kMiB;
+  config_.cpus = base_ != nullptr ? base_->manifest().cpus : options_.cpus;
+  config_.ring0 = ring0_;
+  CUBE_ASSIGN(std::vector<NamedDevice> devices, MakeDevices(options_.devices, &*loop_));
+  if (base_ == nullptr) {
+    templates_.emplace(options_, ring0_);
+    std::optional<snapshot::Snapshot> found = templates_->Find();
+    if (found) base_ = std::make_shared<const snapshot::Snapshot>(std::move(*found));
+  }
+  if (base_ == nullptr) {
+    freezing_ = !templates_->path().empty();
+    CUBE_ASSIGN(machine_,
+                Machine::Create(*kvm_, config_, std::move(devices), &*loop_, MakeEvents()));
+    return OkStatus();
+  }
+  if (base_->manifest().ring0 != Ring0Name(ring0_)) {
+    return Errorf("%s was taken with ring 0 %s, here it is %s", base_->path().c_str(),
+                  base_->manifest().ring0.c_str(), Ring0Name(ring0_));
+  }
+  CUBE_ASSIGN(GuestMemory memory, base_->MapMemory());
+  CUBE_ASSIGN(machine_, Machine::Restore(*kvm_, config_, std::move(memory), base_->state(),
+                                         std::move(devices), &*loop_, MakeEvents()));
+  return OkStatus();
+}
+
+MachineEvents Run::MakeEvents() {
+  MachineEvents events;
+  events.console = [this](uint8_t byte) { io_.console().Append(byte); };
+  events.command = [this](abi::Command command, uint32_t argument) {
+    // The template is frozen where this store ends, so no vCPU may go on.
+    if (command == abi::Command::kPark && freezing_) machine_->RequestStop();
+    inbox_.PostCommand(command, argument);
+  };
+  events.notify = [this] { inbox_.PostNotification(); };
+  events.stopped = [this](StopReason reason) { inbox_.PostStop(std::move(reason)); };
+  return events;
+}
+
+Status Run::WatchSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT}) sigaddset(&set, signal);
+  // vCPU threads inherit the mask: only the event loop sees these.
+  if (pthread_sigmask(SIG_BLOCK, &set, nullptr) != 0) return ErrnoError("pthread_sigmask");
+  signal(SIGPIPE, SIG_IGN);
+  // A write beyond a limit of file sizes, which a guest can cause on a share, is an error like
+  // others.
+  signal(SIGXFSZ, SIG_IGN);
+  signals_.Reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_.valid()) return ErrnoError("signalfd");
+  return loop_->Add(signals_.get(), EPOLLIN, [this](uint32_t) {
+    signalfd_siginfo info;
+    if (read(signals_.get(), &info, sizeof info) != sizeof info) return;
+    Finish(128 + static_cast<int>(info.ssi_signo), Format("stopped by signal %u", info.ssi_signo));
+  });
+}
+
+Status Run::WatchTimeout() {
+  if (options_.timeout <= 0) return OkStatus();
+  CUBE_ASSIGN(timeout_, Timer::Create());
+  CUBE_TRY(timeout_->Set(static_cast<uint64_t>(options_.timeout * 1e9)));
+  return loop_->Add(timeout_->fd(), EPOLLIN, [this](uint32_t) {
+    timeout_->Acknowledge();
+    Finish(kStatusTimeout, Format("time limit of %g s reached", options_.timeout));
+  });
+}
+
+Status Run::SetUpControl() {
+  CUBE_ASSIGN(std::string id, snapshot::NewSnapshotId());
+  id_ = id.substr(0, 20);
+  SandboxControl::Owner owner;
+  owner.kvm = &*kvm_;
+  owner.config = &config_;
+  owner.machine = [this] { return machine_.get(); };
+  owner.stop = [this] { Finish(0, ""); };
+  owner.rolled_back = [this] { return OnRolledBack(); };
+  owner.other = [this](const ControlRequest& request, ControlConnection* from) {
+    return OnStart(request, from);
+  };
+  control_ = std::make_unique<SandboxControl>(&*loop_, std::move(owner), base_);
+  control_->SetId(id_);
+  std::error_code failed;
+  std::filesystem::create_directories(CubeHome() + "/run", failed);
+  if (failed) return Errorf("%s/run: %s", CubeHome().c_str(), failed.message().c_str());
+  return control_->server().Listen(ControlPath(id_));
+}
+
+Status Run::OnRolledBack() {
+  session_.reset();
+  MakeSession();
+  // The guest has the identity it had; its random numbers and its time must be new all the same.
+  CUBE_TRY(WriteOwnIdentity());
+  CUBE_TRY(session_->Attach());
+  machine_->WakeAgent();
+  return OkStatus();
+}
+
+Result<std::string> Run::OnStart(const ControlRequest& request, ControlConnection* from) {
+  CUBE_ASSIGN(std::string op, request.String("op"));
+  if (op != "start") return Errorf("unknown operation \"%s\"", op.c_str());
+  if (options_.parked < 0 || start_asked_ != 0) return Errorf("this sandbox runs already");
+  start_asked_ = MonotonicNow();
+  Identity identity;
+  identity.sandbox_id = id_;
+  identity.hostname = "cube";
+  CUBE_ASSIGN(identity.access_token, request.String("token", ""));
+  CUBE_ASSIGN(identity.environment, request.Strings("environment"));
+  identity.environment.push_back("CUBE_SANDBOX_ID=" + id_);
+  CUBE_TRY(WriteIdentity(machine_->memory().mailbox(), identity));
+  CUBE_TRY(machine_->Start());
+  starter_ = from;
+  return std::string();
+}
+
+void Run::SayParked() {
+  JsonWriter answer;
+  answer.BeginObject().Key("ok").Bool(true).Key("id").String(id_).Key("pid").Int(getpid());
+  answer.Key("ms").BeginObject();
+  answer.Key("fork").Double(Milliseconds(time_.start, time_.probed));
+  answer.Key("restore").Double(Milliseconds(time_.probed, time_.created));
+  answer.EndObject().EndObject();
+  const std::string& text = answer.text();
+  // A zygote that has died meanwhile hears nothing; the clone can be reached by its socket.
+  (void)WriteAll(options_.parked, {reinterpret_cast<const uint8_t*>(text.data()), text.size()},
+                 "the zygote");
+  close(options_.parked);
+}
+
+void Run::MakeSession() {
+  GuestSession::Callbacks callbacks;
+  callbacks.output = [this](abi::RingId stream, std::span<const uint8_t> bytes) {
+    return io_.TakeOutput(stream, bytes, exiting_);
+  };
+  callbacks.output_closed = [this](abi::RingId stream) { return io_.OutputClosed(stream); };
+  callbacks.wake_agent = [this] { machine_->WakeAgent(); };
+  callbacks.started = [this](uint32_t) {
+    time_.started = MonotonicNow();
+    // The probe, the loader, and for the most part the decoder have done their work.
+    trimmer_.Trim();
+  };
+  callbacks.start_failed = [this](uint32_t error, const std::string& text) {
+    Finish(error == ENOENT ? kStatusNotFound : kStatusCannotRun, text);
+  };
+  session_ = std::make_unique<GuestSession>(&*loop_, machine_->memory().mailbox(),
+                                            interactive_ || serves() ? -1 : STDIN_FILENO,
+                                            std::move(callbacks));
+}
+
+Status Run::StartSession() {
+  GuestCommand command;
+  command.arguments = options_.command;
+  command.environment = options_.environment;
+  command.directory = options_.directory;
+  command.on_console = interactive_;
+  if (interactive_) {
+    command.arguments = {"/bin/sh", "-l"};
+    winsize size = {};
+    if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0) {
+      command.rows = size.ws_row;
+      command.columns = size.ws_col;
+    }
+  }
+  return session_->Start(command);
+}
+
+Status Run::WriteOwnIdentity() {
+  Identity identity;
+  identity.sandbox_id = id_;
+  identity.hostname = "cube";
+  identity.environment = {"CUBE_SANDBOX_ID=" + id_};
+  return WriteIdentity(machine_->memory().mailbox(), identity);
+}
+
+// Gives the guest its identity and its command. Before its vCPUs run, from the parking place or
+// from the start.
+Status Run::Begin() {
+  CUBE_TRY(WriteOwnIdentity());
+  if (options_.attach) {
+    CUBE_TRY(session_->Attach());
+    machine_->WakeAgent();
+    return OkStatus();
+  }
+  return serves() ? OkStatus() : StartSession();
+}
+
+// The agent has parked, and every vCPU was asked to stop: the machine becomes a template, and goes
+// on as its first clone would. A template that cannot be written is one line on stderr.
+Status Run::Freeze() {
+  freezing_ = false;
+  machine_->Stop();
+  Status built = templates_->Build(*kvm_, config_, &*machine_);
+  if (built.ok()) built = BecomeClone();
+  if (!built.ok()) {
+    fprintf(stderr, "cube-vmm: no template was made: %s\n", built.error().message().c_str());
+  }
+  machine_->Resume();
+  CUBE_TRY(Begin());
+  return machine_->Start();
+}
+
+// The memory is that of the template just made, so that it is shared with its clones, and what
+// differs from it can be told.
+Status Run::BecomeClone() {
+  CUBE_ASSIGN(snapshot::Snapshot opened, snapshot::Snapshot::Open(templates_->path()));
+  CUBE_TRY(opened.MapAll(machine_->memory()));
+  base_ = std::make_shared<const snapshot::Snapshot>(std::move(opened));
+  control_->SetBase(base_);
+  return OkStatus();
+}
+
+void Run::OnCommand(abi::Command command, uint32_t argument) {
+  switch (command) {
+    case abi::Command::kBooted:
+      if (time_.booted == 0) time_.booted = MonotonicNow();
+      return;
+    case abi::Command::kReady:
+      if (time_.ready == 0) OnReady();
+      return;
+    case abi::Command::kPark: {
+      if (!freezing_) return;
+      Status frozen = Freeze();
+      if (!frozen.ok()) Finish(kStatusVmmError, frozen.error().message());
+      return;
+    }
+    case abi::Command::kExit:
+      time_.exited = MonotonicNow();
+      exiting_ = true;
+      exit_status_ = static_cast<int>(argument & 0xff);
+      return;
+  }
+}
+
+void Run::OnReady() {
+  time_.ready = MonotonicNow();
+  if (starter_ != nullptr && control_->server().IsOpen(starter_)) {
+    (void)starter_->Send(
+        Format("{\"ok\":true,\"ready_ms\":%.3f}", Milliseconds(start_asked_, time_.ready)));
+    starter_ = nullptr;
+    return;
+  }
+  // For whoever waits for a machine without a command.
+  if (serves()) {
+    printf("%s\n", id_.c_str());
+    fflush(stdout);
+  }
+}
+
+void Run::OnStop(const StopReason& reason) {
+  std::string panic = io_.console().PanicMessage();
+  std::string text = reason.text;
+  if (!panic.empty()) {
+    text = "the guest kernel panicked: " + panic;
+  } else if (reason.kind != StopReason::Kind::kError) {
+    std::string last = io_.console().LastLine();
+    if (!last.empty()) text += ", its console's last line: " + last;
+  }
+  if (panic.empty()) dump_ = reason.detail;
+  Finish(kStatusVmmError, text);
+}
+
+void Run::PumpSession() {
+  if (finished_) return;
+  Status pumped = session_->Pump();
+  if (!pumped.ok()) {
+    Finish(kStatusVmmError, pumped.error().message());
+    return;
+  }
+  if (exiting_ && session_->OutputDrained()) Finish(exit_status_, "");
+}
+
+void Run::Finish(int status, const std::string& reason) {
+  if (finished_) return;
+  finished_ = true;
+  status_ = status;
+  reason_ = reason;
+  loop_->Stop();
+}
+
+Status Run::WriteProfile(const GuestProfiler& profiler) {
+  CUBE_ASSIGN(std::string text, profiler.Report(options_.system_map));
+  CUBE_ASSIGN(UniqueFd file, OpenFile(options_.profile, O_WRONLY | O_CREAT | O_TRUNC, 0644));
+  return WriteAll(file.get(), {reinterpret_cast<const uint8_t*>(text.data()), text.size()},
+                  options_.profile.c_str());
+}
+
+}  // namespace cube::vmm

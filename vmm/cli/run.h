@@ -1,0 +1,99 @@
+#ifndef CUBE_VMM_CLI_RUN_H_
+#define CUBE_VMM_CLI_RUN_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "vmm/cli/guest_session.h"
+#include "vmm/cli/machine_inbox.h"
+#include "vmm/cli/memory_trimmer.h"
+#include "vmm/cli/prepared.h"
+#include "vmm/cli/run_io.h"
+#include "vmm/cli/run_options.h"
+#include "vmm/cli/run_timeline.h"
+#include "vmm/cli/sandbox_control.h"
+#include "vmm/cli/template_cache.h"
+#include "vmm/machine.h"
+
+namespace cube::vmm {
+
+// The process of one sandbox: the machine, the session with its agent, its control socket, and what
+// ends it. On the event loop's thread.
+class Run {
+ public:
+  // `options` outlive it; `start` is when the run began, CLOCK_MONOTONIC nanoseconds.
+  Run(const RunOptions& options, uint64_t start);
+  // With what has been found out before.
+  Run(const RunOptions& options, Prepared prepared, uint64_t start);
+
+  // Makes the machine and runs it to its end: the process's exit status.
+  Result<int> Execute();
+
+ private:
+  Status Prepare();
+  Status CheckMemory() const;
+  Status MakeMachine();
+  MachineEvents MakeEvents();
+  Status WatchSignals();
+  Status WatchTimeout();
+  Status SetUpControl();
+  Status OnRolledBack();
+  // The answer to a request for a start; empty if it comes once the agent is ready.
+  Result<std::string> OnStart(const ControlRequest& request, ControlConnection* from);
+  void SayParked();
+
+  void MakeSession();
+  Status StartSession();
+  Status WriteOwnIdentity();
+  Status Begin();
+  Status Freeze();
+  Status BecomeClone();
+
+  void OnCommand(abi::Command command, uint32_t argument);
+  void OnReady();
+  void OnStop(const StopReason& reason);
+  void PumpSession();
+  void Finish(int status, const std::string& reason);
+  Status WriteProfile(const GuestProfiler& profiler);
+
+  // Without a command: a machine that is used by its control socket.
+  bool serves() const { return options_.serve && options_.command.empty(); }
+
+  const RunOptions& options_;
+  RunTimeline time_;
+  bool interactive_;
+  std::optional<EventLoop> loop_;
+  UniqueFd signals_;
+  std::optional<Timer> timeout_;
+  RunIo io_;
+  MachineInbox inbox_;
+  MemoryTrimmer trimmer_;
+  bool exiting_ = false;
+  bool finished_ = false;
+  int status_ = kStatusVmmError;
+  int exit_status_ = 0;
+  std::string reason_;
+  std::string dump_;  // for the one who looks into it; the reason stays one line
+  Ring0Mode ring0_ = Ring0Mode::kNative;
+  std::optional<Kvm> kvm_;
+  MachineConfig config_;
+  std::string id_;
+  std::shared_ptr<const snapshot::Snapshot> base_;
+  std::optional<TemplateCache> templates_;
+  // The guest boots to become a template. Set before the vCPUs run, taken back when none does.
+  bool freezing_ = false;
+
+  // The machine's vCPUs use what stands above; what stands below uses the machine.
+  std::unique_ptr<Machine> machine_;
+  std::unique_ptr<GuestSession> session_;
+  std::unique_ptr<SandboxControl> control_;
+  uint64_t start_asked_ = 0;              // when, of a parked machine
+  ControlConnection* starter_ = nullptr;  // who waits for kReady
+};
+
+}  // namespace cube::vmm
+
+#endif  // CUBE_VMM_CLI_RUN_H_
