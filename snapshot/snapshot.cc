@@ -138,6 +138,12 @@ Status Snapshot::OpenMemory(const std::string& path) {
   return OkStatus();
 }
 
+std::vector<int> Snapshot::descriptors() const {
+  std::vector<int> all;
+  for (const Layer& layer : layers_) all.push_back(layer.memory->get());
+  return all;
+}
+
 Result<vmm::GuestMemory> Snapshot::MapMemory() const {
   CUBE_ASSIGN(vmm::GuestMemory memory,
               vmm::GuestMemory::MapImage(manifest_.memory_bytes, layers_[0].memory->get()));

@@ -31,6 +31,9 @@ class Snapshot {
   const Manifest& manifest() const { return manifest_; }
   const vmm::MachineState& state() const { return state_; }
 
+  // The files that are open, for a child of a fork that closes what it does not need.
+  std::vector<int> descriptors() const;
+
   // The memory as it was, mapped privately: what is written is the caller's alone.
   Result<vmm::GuestMemory> MapMemory() const;
   // Maps stretches of `memory` anew, so that they are as they were: what a machine that came from

@@ -130,7 +130,7 @@ TEST_F(SnapshotTest, PauseStopsTheGuest) {
   Process counter(Command({"clone", template_, "--", "/bin/sh", "-c", kCounter}));
   Next(&counter);
   EXPECT_EQ(Ask({"pause", Socket()}).status, 0);
-  EXPECT_NE(Ask({"info", Socket()}).out.find("\"state\":\"paused\""), std::string::npos);
+  EXPECT_NE(Ask({"info", Socket(), "--json"}).out.find("\"state\":\"paused\""), std::string::npos);
   // Also what is paused can be frozen.
   ASSERT_EQ(Ask({"snapshot", Socket(), work_ + "/paused", "--diff"}).status, 0);
   counter.Send("\n");

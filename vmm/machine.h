@@ -99,6 +99,7 @@ class Machine {
   Status Reload(const MachineState& state);
 
   GuestMemory& memory() { return memory_; }
+  const GuestMemory& memory() const { return memory_; }
   devices::Serial& serial() { return *serial_; }
   // In the order of Create().
   const std::vector<std::unique_ptr<devices::virtio::MmioTransport>>& virtio() const {

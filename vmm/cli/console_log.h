@@ -8,8 +8,8 @@
 
 namespace cube::vmm {
 
-// What the guest's serial console said: the last bytes of it are kept for error messages, and all of
-// it can be passed on. Written by vCPU threads, read by the event loop.
+// What the guest's serial console said: the last bytes of it are kept for error messages, and all
+// of it can be passed on. Written by vCPU threads, read by the event loop.
 class ConsoleLog {
  public:
   static constexpr size_t kKept = 8192;

@@ -1,5 +1,7 @@
 #include "vmm/cli/control_command.h"
 
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
 #include <cstdio>
 #include <filesystem>
 
@@ -11,6 +13,8 @@
 
 namespace cube::vmm {
 namespace {
+
+namespace json = boost::json;
 
 // The sandbox is another process, perhaps in another folder.
 std::string Absolute(const std::string& path) {
@@ -25,6 +29,28 @@ Result<std::string> Ask(const std::string& sandbox, const std::string& request) 
   CUBE_TRY(SendLine(socket.get(), request));
   std::string buffer;
   return ReceiveLine(socket.get(), &buffer);
+}
+
+std::string Text(const json::value& value) {
+  return value.is_string() ? std::string(value.get_string()) : json::serialize(value);
+}
+
+// For people: the ids of clones that were made, or each field in a line; what went wrong on stderr.
+void PrintAnswer(const json::object& answer) {
+  if (const json::value* clones = answer.if_contains("clones"); clones && clones->is_array()) {
+    for (const json::value& clone : clones->get_array()) {
+      const json::value* id = clone.is_object() ? clone.get_object().if_contains("id") : nullptr;
+      if (id != nullptr) printf("%s\n", Text(*id).c_str());
+    }
+  } else {
+    for (const auto& [key, value] : answer) {
+      if (key == "ok" || key == "error") continue;
+      printf("%s: %s\n", std::string(key).c_str(), Text(value).c_str());
+    }
+  }
+  if (const json::value* error = answer.if_contains("error")) {
+    fprintf(stderr, "cube-vmm: %s\n", Text(*error).c_str());
+  }
 }
 
 }  // namespace
@@ -42,24 +68,38 @@ std::string RollbackRequest(const std::string& path) {
   return request.EndObject().text();
 }
 
+std::string ForkRequest(uint64_t count) {
+  JsonWriter request;
+  request.BeginObject().Key("op").String("fork").Key("count").Uint(count);
+  return request.EndObject().text();
+}
+
 std::string PlainRequest(const char* op) {
   JsonWriter request;
   return request.BeginObject().Key("op").String(op).EndObject().text();
 }
 
-int ControlCommand(const std::string& sandbox, const std::string& request, bool json) {
+int ControlCommand(const std::string& sandbox, const std::string& request, bool as_json) {
   auto answer = Ask(sandbox, request);
   if (!answer.ok()) {
-    fprintf(stderr, "cube-vmm: %s\n", answer.error().message().c_str());
+    if (as_json) {
+      printf("%s\n", ErrorAnswer(answer.error()).c_str());
+    } else {
+      fprintf(stderr, "cube-vmm: %s\n", answer.error().message().c_str());
+    }
     return kStatusVmmError;
   }
-  auto parsed = ControlRequest::Parse(*answer);
-  bool done = parsed.ok() && parsed->Bool("ok", false).ok() && *parsed->Bool("ok", false);
-  if (json || done) {
+  json::error_code failed;
+  json::value value = json::parse(*answer, failed);
+  const json::object* object = failed ? nullptr : value.if_object();
+  const json::value* ok = object != nullptr ? object->if_contains("ok") : nullptr;
+  bool done = ok != nullptr && ok->is_bool() && ok->get_bool();
+  if (as_json) {
     printf("%s\n", answer->c_str());
+  } else if (object == nullptr) {
+    fprintf(stderr, "cube-vmm: not an answer: %s\n", answer->c_str());
   } else {
-    auto reason = parsed.ok() ? parsed->String("error", *answer) : Result<std::string>(*answer);
-    fprintf(stderr, "cube-vmm: %s\n", reason.ok() ? reason->c_str() : answer->c_str());
+    PrintAnswer(*object);
   }
   return done ? 0 : 1;
 }

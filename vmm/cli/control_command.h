@@ -1,6 +1,7 @@
 #ifndef CUBE_VMM_CLI_CONTROL_COMMAND_H_
 #define CUBE_VMM_CLI_CONTROL_COMMAND_H_
 
+#include <cstdint>
 #include <string>
 
 namespace cube::vmm {
@@ -12,6 +13,7 @@ int ControlCommand(const std::string& sandbox, const std::string& request, bool 
 
 std::string SnapshotRequest(const std::string& path, bool diff, bool durable);
 std::string RollbackRequest(const std::string& path);
+std::string ForkRequest(uint64_t count);
 // {"op":OP}
 std::string PlainRequest(const char* op);
 

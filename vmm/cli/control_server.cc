@@ -13,8 +13,8 @@
 namespace cube::vmm {
 namespace {
 
-// The address of a socket. Where the path is longer than an address can hold, its folder is named by
-// a descriptor instead, which must stay open while the address is used.
+// The address of a socket. Where the path is longer than an address can hold, its folder is named
+// by a descriptor instead, which must stay open while the address is used.
 struct Address {
   sockaddr_un address = {};
   UniqueFd folder;

@@ -8,7 +8,8 @@
 
 namespace cube::vmm {
 
-// One `--disk FILE[:ro][:layer=FILE]...[:overlay=FILE|:temporary][:id=NAME][:bps=N][:iops=N][:engine=NAME]`.
+// One `--disk
+// FILE[:ro][:layer=FILE]...[:overlay=FILE|:temporary][:id=NAME][:bps=N][:iops=N][:engine=NAME]`.
 struct DiskOption {
   ::cube::devices::blk::DiskFiles files;
   ::cube::devices::BlkOptions device;

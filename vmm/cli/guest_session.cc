@@ -172,8 +172,8 @@ Status GuestSession::PumpOutput(abi::RingId stream, RingConsumer* ring) {
 
 void GuestSession::PumpRequests() {
   while (!requests_.empty()) {
-    uint32_t written = to_guest_.Write(
-        {reinterpret_cast<const uint8_t*>(requests_.data()), requests_.size()});
+    uint32_t written =
+        to_guest_.Write({reinterpret_cast<const uint8_t*>(requests_.data()), requests_.size()});
     if (written == 0) {
       to_guest_.WaitForSpace();
       if (to_guest_.Free() == 0) return;

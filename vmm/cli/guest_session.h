@@ -58,6 +58,9 @@ class GuestSession {
   }
   // Moves what can be moved. An error if the guest broke the contract.
   Status Pump();
+  // True when neither a request nor a frame of the guest's is half under way: another session can
+  // go on from here, over a copy of the mailbox.
+  bool Idle() const { return requests_.empty() && frame_.empty(); }
   // True when nothing the guest has written is left in the rings.
   bool OutputDrained();
 

@@ -86,7 +86,7 @@ std::string Cgroups() {
   if (mounts.ok() && mounts->find(" cgroup ") != std::string::npos) return "v1";
   auto controllers = ReadSmallFile("/proc/cgroups");
   return controllers.ok() && controllers->find("memory") != std::string::npos ? "not mounted"
-                                                                             : "none";
+                                                                              : "none";
 }
 
 bool Openable(const char* path) {
@@ -96,8 +96,8 @@ bool Openable(const char* path) {
 
 std::string FirstMissing(const HostReport& report) {
   for (const auto& [capability, value] : report.capabilities) {
-    bool required = capability.required ||
-                    (report.probe.emulated_ring0() && IsAssistCapability(capability));
+    bool required =
+        capability.required || (report.probe.emulated_ring0() && IsAssistCapability(capability));
     if (required && value == 0) return capability.name;
   }
   return "";
@@ -172,7 +172,9 @@ void PrintJson(const HostReport& report) {
   json.EndObject().EndObject();
   json.Key("ring0").BeginObject();
   bool probed = report.kvm_error.empty() && report.probe_error.empty();
-  json.Key("mode").String(!probed ? "unknown" : report.probe.emulated_ring0() ? "emulated" : "native");
+  json.Key("mode").String(!probed                         ? "unknown"
+                          : report.probe.emulated_ring0() ? "emulated"
+                                                          : "native");
   json.Key("nanoseconds_per_instruction").Double(report.probe.ring0_nanoseconds);
   json.Key("user_nanoseconds_per_instruction").Double(report.probe.user_nanoseconds);
   json.EndObject();
@@ -192,7 +194,8 @@ void PrintText(const HostReport& report) {
   } else {
     printf("%-14s API 12\n", "KVM");
     for (const auto& [capability, value] : report.capabilities) {
-      printf("  %-28s %s\n", capability.name, value == 0 ? "no" : Format("yes (%d)", value).c_str());
+      printf("  %-28s %s\n", capability.name,
+             value == 0 ? "no" : Format("yes (%d)", value).c_str());
     }
     printf("%-14s %s, %.2f ns an instruction; user mode %.2f ns\n", "ring 0",
            report.probe.emulated_ring0() ? "emulated" : "native", report.probe.ring0_nanoseconds,

@@ -58,6 +58,7 @@ int main(int argc, char** argv) {
   bool is_host = false;
   bool is_flatten = false;
   std::string sandbox, out, request;
+  uint32_t count = 1;
   bool diff = false, control_json = false, is_zygote = false;
   {
     CLI::App app{"cube-vmm: one process, one microVM", "cube-vmm"};
@@ -149,6 +150,9 @@ int main(int argc, char** argv) {
     CLI::App* rollback_app = app.add_subcommand("rollback", "Put a sandbox back to a snapshot");
     rollback_app->add_option("sandbox", sandbox, "its id, or the path of its socket")->required();
     rollback_app->add_option("snapshot", out, "the snapshot's folder")->required();
+    CLI::App* fork_app = app.add_subcommand("fork", "Make running clones of a running sandbox");
+    fork_app->add_option("sandbox", sandbox, "its id, or the path of its socket")->required();
+    fork_app->add_option("-n,--count", count, "how many, 1 to 100")->capture_default_str();
     CLI::App* info_app = app.add_subcommand("info", "What a sandbox is");
     CLI::App* pause_app = app.add_subcommand("pause", "Stop a sandbox's processors");
     CLI::App* resume_app = app.add_subcommand("resume", "Let them go on");
@@ -156,7 +160,8 @@ int main(int argc, char** argv) {
     for (CLI::App* one : {info_app, pause_app, resume_app, stop_app}) {
       one->add_option("sandbox", sandbox, "its id, or the path of its socket")->required();
     }
-    for (CLI::App* one : {snapshot_app, rollback_app, info_app, pause_app, resume_app, stop_app}) {
+    for (CLI::App* one :
+         {snapshot_app, rollback_app, fork_app, info_app, pause_app, resume_app, stop_app}) {
       one->add_flag("--json", control_json, "the answer as JSON, errors as well");
     }
     try {
@@ -173,6 +178,7 @@ int main(int argc, char** argv) {
     run.attach = restore_app->parsed();
     run.serve = clone_app->parsed();
     if (snapshot_app->parsed()) request = cube::vmm::SnapshotRequest(out, diff, true);
+    if (fork_app->parsed()) request = cube::vmm::ForkRequest(count);
     if (rollback_app->parsed()) request = cube::vmm::RollbackRequest(out);
     for (CLI::App* one : {info_app, pause_app, resume_app, stop_app}) {
       if (one->parsed()) request = cube::vmm::PlainRequest(one->get_name().c_str());

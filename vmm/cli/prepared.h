@@ -14,9 +14,19 @@ namespace cube::vmm {
 
 // What a process finds out once and its clones need not: opened, parsed, probed.
 struct Prepared {
+  // A machine that ran in the process which forked this one: its memory, shared page by page until
+  // one of the two writes, and its state.
+  struct Inherited {
+    GuestMemory memory;
+    MachineState state;
+  };
+
   std::shared_ptr<const snapshot::Snapshot> base;  // null: nothing is cloned
   std::optional<Kvm> kvm;
   Ring0Mode ring0 = Ring0Mode::kNative;
+  std::optional<Inherited> inherited;  // goes on here, instead of a clone of `base`
+  // Who waits for this process's sandbox hears here that it is there, or why it is not.
+  UniqueFd report;
 };
 
 // Opens KVM's device `kvm` and the snapshot `path` ("" for none), and finds out who runs ring 0

@@ -15,11 +15,18 @@
 #include "base/byte_io.h"
 #include "base/json_writer.h"
 #include "base/monotonic.h"
+#include "vmm/cli/inherited_descriptors.h"
 #include "vmm/cli/machine_manifest.h"
 #include "vmm/identity.h"
 #include "vmm/memory_map.h"
 
 namespace cube::vmm {
+namespace {
+
+// The agent of a forked sandbox needs milliseconds; one that never wakes up is not waited for.
+constexpr double kBirthSeconds = 10;
+
+}  // namespace
 
 Run::Run(const RunOptions& options, uint64_t start)
     : options_(options),
@@ -37,21 +44,60 @@ Run::Run(const RunOptions& options, Prepared prepared, uint64_t start) : Run(opt
   ring0_ = prepared.ring0;
   kvm_ = std::move(prepared.kvm);
   base_ = std::move(prepared.base);
+  inherited_ = std::move(prepared.inherited);
+  is_child_ = inherited_.has_value();
+  report_ = std::move(prepared.report);
+}
+
+std::unique_ptr<Run> Run::GoOnAsChild(std::unique_ptr<Run> parent) {
+  Run* left = parent.release();
+  Prepared prepared;
+  prepared.base = left->control_->base();
+  prepared.kvm = std::move(left->kvm_);
+  prepared.ring0 = left->ring0_;
+  prepared.inherited.emplace(std::move(left->machine_->memory()), std::move(left->newborn_->state));
+  prepared.report = std::move(left->newborn_->report);
+  std::vector<int> kept = {prepared.kvm->fd(), prepared.report.get()};
+  if (prepared.base != nullptr) {
+    std::vector<int> files = prepared.base->descriptors();
+    kept.insert(kept.end(), files.begin(), files.end());
+  }
+  CloseDescriptorsExcept(std::move(kept));
+  RunOptions options = left->options_;
+  options.attach = options.serve = options.log = true;
+  options.parked = options.json = false;
+  options.timeout = 0;
+  options.command.clear();
+  options.console.clear();
+  options.profile.clear();
+  return std::make_unique<Run>(options, std::move(prepared), left->newborn_->asked);
+}
+
+void Run::ReportFailure(const Error& error) { Report(ErrorAnswer(error) + "\n"); }
+
+void Run::Report(const std::string& line) {
+  if (!report_.valid()) return;
+  // Who has died meanwhile hears nothing; the sandbox can be reached by its socket.
+  (void)WriteAll(report_.get(), {reinterpret_cast<const uint8_t*>(line.data()), line.size()},
+                 "a report");
+  report_.Reset();
 }
 
 Result<int> Run::Execute() {
   CUBE_TRY(Prepare());
   // What is in the mailbox when a template is frozen would be in all its clones'.
-  if (!freezing_ && options_.parked < 0) CUBE_TRY(Begin());
+  if (!freezing_ && !options_.parked) CUBE_TRY(Begin());
   GuestProfiler profiler;
   if (!options_.profile.empty()) machine_->Profile(&profiler);
-  if (options_.parked >= 0) {
+  if (options_.parked) {
     SayParked();
   } else {
     CUBE_TRY(machine_->Start());
   }
   CUBE_TRY(loop_->Run());
+  if (forked()) return 0;
   machine_->Stop();
+  ReportFailure(Errorf("%s", reason_.empty() ? "it was stopped" : reason_.c_str()));
   if (!options_.profile.empty()) CUBE_TRY(WriteProfile(profiler));
   io_.Close();
   fputs(dump_.c_str(), stderr);
@@ -68,6 +114,7 @@ Status Run::Prepare() {
     return Errorf("no command given, and stdin is not a terminal for a shell");
   }
   CUBE_TRY(CheckMemory());
+  CUBE_TRY(MakeId());
   if (!kvm_) {
     CUBE_ASSIGN(Prepared prepared, PrepareHost(options_.kvm, options_.snapshot, options_.ring0));
     ring0_ = prepared.ring0;
@@ -85,7 +132,7 @@ Status Run::Prepare() {
   CUBE_TRY(MakeMachine());
   CUBE_TRY(SetUpControl());
   time_.created = MonotonicNow();
-  CUBE_TRY(io_.SetUp(&*loop_));
+  CUBE_TRY(io_.SetUp(&*loop_, log_.is_open() ? &log_ : nullptr));
   MakeSession();
   return OkStatus();
 }
@@ -111,6 +158,13 @@ Status Run::MakeMachine() {
   config_.cpus = base_ != nullptr ? base_->manifest().cpus : options_.cpus;
   config_.ring0 = ring0_;
   CUBE_ASSIGN(std::vector<NamedDevice> devices, MakeDevices(options_.devices, &*loop_));
+  if (inherited_) {
+    CUBE_ASSIGN(machine_,
+                Machine::Restore(*kvm_, config_, std::move(inherited_->memory), inherited_->state,
+                                 std::move(devices), &*loop_, MakeEvents()));
+    inherited_.reset();
+    return OkStatus();
+  }
   if (base_ == nullptr) {
     templates_.emplace(options_, ring0_);
     std::optional<snapshot::Snapshot> found = templates_->Find();
@@ -165,33 +219,64 @@ Status Run::WatchSignals() {
 }
 
 Status Run::WatchTimeout() {
+  if (is_child_) {
+    CUBE_TRY(LimitTime(&birth_limit_, kBirthSeconds, kStatusVmmError,
+                       Format("its agent was not ready within %g s", kBirthSeconds)));
+  }
   if (options_.timeout <= 0) return OkStatus();
-  CUBE_ASSIGN(timeout_, Timer::Create());
-  CUBE_TRY(timeout_->Set(static_cast<uint64_t>(options_.timeout * 1e9)));
-  return loop_->Add(timeout_->fd(), EPOLLIN, [this](uint32_t) {
-    timeout_->Acknowledge();
-    Finish(kStatusTimeout, Format("time limit of %g s reached", options_.timeout));
+  return LimitTime(&timeout_, options_.timeout, kStatusTimeout,
+                   Format("time limit of %g s reached", options_.timeout));
+}
+
+Status Run::LimitTime(std::optional<Timer>* timer, double seconds, int status,
+                      const std::string& reason) {
+  CUBE_ASSIGN(*timer, Timer::Create());
+  CUBE_TRY((*timer)->Set(static_cast<uint64_t>(seconds * 1e9)));
+  return loop_->Add((*timer)->fd(), EPOLLIN, [this, timer, status, reason](uint32_t) {
+    (*timer)->Acknowledge();
+    Finish(status, reason);
   });
 }
 
-Status Run::SetUpControl() {
+Status Run::MakeId() {
   CUBE_ASSIGN(std::string id, snapshot::NewSnapshotId());
   id_ = id.substr(0, 20);
+  std::error_code failed;
+  std::filesystem::create_directories(CubeHome() + "/run", failed);
+  if (failed) return Errorf("%s/run: %s", CubeHome().c_str(), failed.message().c_str());
+  return options_.log ? log_.Open(LogPath(id_)) : OkStatus();
+}
+
+Status Run::SetUpControl() {
   SandboxControl::Owner owner;
   owner.kvm = &*kvm_;
   owner.config = &config_;
   owner.machine = [this] { return machine_.get(); };
   owner.stop = [this] { Finish(0, ""); };
   owner.rolled_back = [this] { return OnRolledBack(); };
+  owner.check_forkable = [this] { return CheckForkable(); };
+  owner.born = [this](Newborn newborn) {
+    newborn_ = std::move(newborn);
+    loop_->Leave();
+  };
   owner.other = [this](const ControlRequest& request, ControlConnection* from) {
     return OnStart(request, from);
   };
   control_ = std::make_unique<SandboxControl>(&*loop_, std::move(owner), base_);
   control_->SetId(id_);
-  std::error_code failed;
-  std::filesystem::create_directories(CubeHome() + "/run", failed);
-  if (failed) return Errorf("%s/run: %s", CubeHome().c_str(), failed.message().c_str());
   return control_->server().Listen(ControlPath(id_));
+}
+
+Status Run::CheckForkable() {
+  if (time_.ready == 0) return Errorf("this sandbox is not ready yet: it cannot be forked");
+  if (interactive_) return Errorf("a shell on a terminal cannot be forked");
+  if (!options_.devices.Plain()) {
+    return Errorf("a sandbox with disks, network, vsock, shares or a balloon cannot be forked");
+  }
+  // Output that waits in the mailbox would be that of the children as well.
+  CUBE_TRY(session_->Pump());
+  if (session_->Idle()) return OkStatus();
+  return Errorf("a command is being started in this sandbox: it cannot be forked just now");
 }
 
 Status Run::OnRolledBack() {
@@ -207,7 +292,7 @@ Status Run::OnRolledBack() {
 Result<std::string> Run::OnStart(const ControlRequest& request, ControlConnection* from) {
   CUBE_ASSIGN(std::string op, request.String("op"));
   if (op != "start") return Errorf("unknown operation \"%s\"", op.c_str());
-  if (options_.parked < 0 || start_asked_ != 0) return Errorf("this sandbox runs already");
+  if (!options_.parked || start_asked_ != 0) return Errorf("this sandbox runs already");
   start_asked_ = MonotonicNow();
   Identity identity;
   identity.sandbox_id = id_;
@@ -228,11 +313,7 @@ void Run::SayParked() {
   answer.Key("fork").Double(Milliseconds(time_.start, time_.probed));
   answer.Key("restore").Double(Milliseconds(time_.probed, time_.created));
   answer.EndObject().EndObject();
-  const std::string& text = answer.text();
-  // A zygote that has died meanwhile hears nothing; the clone can be reached by its socket.
-  (void)WriteAll(options_.parked, {reinterpret_cast<const uint8_t*>(text.data()), text.size()},
-                 "the zygote");
-  close(options_.parked);
+  Report(answer.text());
 }
 
 void Run::MakeSession() {
@@ -275,7 +356,8 @@ Status Run::StartSession() {
 Status Run::WriteOwnIdentity() {
   Identity identity;
   identity.sandbox_id = id_;
-  identity.hostname = "cube";
+  // A child of a fork runs beside its parent, as what it was: they must be told apart.
+  identity.hostname = is_child_ ? "cube-" + id_.substr(0, 8) : "cube";
   identity.environment = {"CUBE_SANDBOX_ID=" + id_};
   return WriteIdentity(machine_->memory().mailbox(), identity);
 }
@@ -347,8 +429,13 @@ void Run::OnReady() {
     starter_ = nullptr;
     return;
   }
+  if (is_child_) {
+    loop_->Remove(birth_limit_->fd());
+    birth_limit_.reset();
+    Report(ForkReport(id_, time_.start, time_.created, time_.ready));
+  }
   // For whoever waits for a machine without a command.
-  if (serves()) {
+  if (serves() && !options_.log) {
     printf("%s\n", id_.c_str());
     fflush(stdout);
   }

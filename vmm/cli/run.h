@@ -15,6 +15,7 @@
 #include "vmm/cli/run_options.h"
 #include "vmm/cli/run_timeline.h"
 #include "vmm/cli/sandbox_control.h"
+#include "vmm/cli/sandbox_log.h"
 #include "vmm/cli/template_cache.h"
 #include "vmm/machine.h"
 
@@ -24,26 +25,41 @@ namespace cube::vmm {
 // ends it. On the event loop's thread.
 class Run {
  public:
-  // `options` outlive it; `start` is when the run began, CLOCK_MONOTONIC nanoseconds.
+  // `start` is when the run began, CLOCK_MONOTONIC nanoseconds.
   Run(const RunOptions& options, uint64_t start);
   // With what has been found out before.
   Run(const RunOptions& options, Prepared prepared, uint64_t start);
 
-  // Makes the machine and runs it to its end: the process's exit status.
+  // Makes the machine and runs it to its end: the process's exit status. It also returns, and the
+  // status means nothing then, in each child of a fork of the sandbox.
   Result<int> Execute();
+  bool forked() const { return newborn_.has_value(); }
+  // In such a child: a sandbox of its own that goes on with the machine of `parent`, which is left
+  // as it is, since its sockets, devices and threads are those of another process.
+  static std::unique_ptr<Run> GoOnAsChild(std::unique_ptr<Run> parent);
+  // Tells who waits for this sandbox, if anybody still does, that there will be none.
+  void ReportFailure(const Error& error);
 
  private:
   Status Prepare();
   Status CheckMemory() const;
+  // Its id, and its log if it has one.
+  Status MakeId();
   Status MakeMachine();
   MachineEvents MakeEvents();
   Status WatchSignals();
   Status WatchTimeout();
+  // Ends the run with that status and reason after so many seconds.
+  Status LimitTime(std::optional<Timer>* timer, double seconds, int status,
+                   const std::string& reason);
   Status SetUpControl();
   Status OnRolledBack();
   // The answer to a request for a start; empty if it comes once the agent is ready.
   Result<std::string> OnStart(const ControlRequest& request, ControlConnection* from);
   void SayParked();
+  // To who waits for this sandbox, who hears nothing more after.
+  void Report(const std::string& line);
+  Status CheckForkable();
 
   void MakeSession();
   Status StartSession();
@@ -62,12 +78,14 @@ class Run {
   // Without a command: a machine that is used by its control socket.
   bool serves() const { return options_.serve && options_.command.empty(); }
 
-  const RunOptions& options_;
+  const RunOptions options_;
   RunTimeline time_;
   bool interactive_;
   std::optional<EventLoop> loop_;
   UniqueFd signals_;
   std::optional<Timer> timeout_;
+  std::optional<Timer> birth_limit_;
+  SandboxLog log_;
   RunIo io_;
   MachineInbox inbox_;
   MemoryTrimmer trimmer_;
@@ -82,6 +100,8 @@ class Run {
   MachineConfig config_;
   std::string id_;
   std::shared_ptr<const snapshot::Snapshot> base_;
+  std::optional<Prepared::Inherited> inherited_;
+  UniqueFd report_;
   std::optional<TemplateCache> templates_;
   // The guest boots to become a template. Set before the vCPUs run, taken back when none does.
   bool freezing_ = false;
@@ -92,6 +112,8 @@ class Run {
   std::unique_ptr<SandboxControl> control_;
   uint64_t start_asked_ = 0;              // when, of a parked machine
   ControlConnection* starter_ = nullptr;  // who waits for kReady
+  bool is_child_ = false;                 // of a fork of another sandbox
+  std::optional<Newborn> newborn_;        // in a child of a fork of this one
 };
 
 }  // namespace cube::vmm

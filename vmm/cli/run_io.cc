@@ -29,8 +29,9 @@ size_t WholeCharacters(std::string_view text) {
 
 }  // namespace
 
-Status RunIo::SetUp(EventLoop* loop) {
+Status RunIo::SetUp(EventLoop* loop, SandboxLog* log) {
   loop_ = loop;
+  log_ = log;
   if (!options_.console.empty() && options_.console != "-") {
     CUBE_ASSIGN(console_file_, OpenFile(options_.console, O_WRONLY | O_CREAT | O_TRUNC, 0644));
   }
@@ -57,6 +58,10 @@ void RunIo::Close() {
 size_t RunIo::TakeOutput(abi::RingId stream, std::span<const uint8_t> bytes, bool last) {
   bool is_stdout = stream == abi::RingId::kStdout;
   if (options_.json) return EmitOutput(is_stdout, bytes, last);
+  if (log_ != nullptr) {
+    log_->Write(bytes);
+    return bytes.size();
+  }
   Output* output = is_stdout ? &stdout_ : &stderr_;
   size_t taken = output->sink.Write(bytes);
   WatchOutput(output, taken < bytes.size() && !output->sink.closed());

@@ -14,6 +14,7 @@
 #include "base/unique_fd.h"
 #include "vmm/cli/console_log.h"
 #include "vmm/cli/output_sink.h"
+#include "vmm/cli/sandbox_log.h"
 #include "vmm/cli/terminal.h"
 #include "vmm/event_loop.h"
 
@@ -37,7 +38,8 @@ class RunIo {
 
   RunIo(Options options, Owner owner) : options_(std::move(options)), owner_(std::move(owner)) {}
 
-  Status SetUp(EventLoop* loop);
+  // With `log`, which outlives this, output goes there.
+  Status SetUp(EventLoop* loop, SandboxLog* log);
 
   // Takes output of the guest's command; returns how much. The rest is offered again after `room`.
   // With `last`, no more of that stream follows.
@@ -65,6 +67,7 @@ class RunIo {
   Options options_;
   Owner owner_;
   EventLoop* loop_ = nullptr;
+  SandboxLog* log_ = nullptr;
   std::optional<RawTerminal> terminal_;
   ConsoleEscape escape_;
   ConsoleLog console_;

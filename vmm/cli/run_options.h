@@ -24,9 +24,10 @@ struct RunOptions {
   bool attach = false;
   // Without a command: a machine that waits to be used by its control socket, not a shell.
   bool serve = false;
-  // Nothing is run until the control socket is asked for a start; where to say that all is ready
-  // for it, a descriptor that is closed after, or -1.
-  int parked = -1;
+  // Nothing is run until the control socket is asked for a start.
+  bool parked = false;
+  // The process has no caller to write to: stdout and stderr are a log of its own (sandbox_log.h).
+  bool log = false;
   bool boot = false;   // even if there is, or could be, a template to clone
   double timeout = 0;  // seconds, 0 for none
   bool json = false;

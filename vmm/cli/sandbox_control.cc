@@ -82,7 +82,8 @@ SandboxControl::SandboxControl(EventLoop* loop, Owner owner,
       owner_(std::move(owner)),
       base_(std::move(base)),
       server_(loop, [this](ControlConnection* from, const std::string& line,
-                           std::vector<UniqueFd>) { OnRequest(from, line); }) {}
+                           std::vector<UniqueFd>) { OnRequest(from, line); }),
+      forks_(loop, &server_) {}
 
 SandboxControl::~SandboxControl() {
   for (auto& [fd, writer] : writers_) {
@@ -125,6 +126,10 @@ Result<std::string> SandboxControl::Carry(const ControlRequest& request, Control
     CUBE_TRY(TakeSnapshot(request, from));
     return std::string();
   }
+  if (op == "fork") {
+    CUBE_TRY(Fork(request, from));
+    return std::string();
+  }
   if (op == "rollback") {
     uint64_t start = MonotonicNow();
     CUBE_ASSIGN(std::string path, request.String("path"));
@@ -148,6 +153,36 @@ std::string SandboxControl::Info() const {
   return answer.text();
 }
 
+Result<pid_t> SandboxControl::ForkFrozen(MachineState* state, double* pause_ms) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) < 0) return ErrnoError("pipe");
+  UniqueFd resumed(ends[0]), resuming(ends[1]);
+  Machine* machine = owner_.machine();
+  uint64_t start = MonotonicNow();
+  if (!paused_) machine->Stop();
+  Result<MachineState> saved = machine->Save(*owner_.kvm);
+  // The process has one thread while the vCPUs are stopped, so a fork of it is whole. It has the
+  // memory as it is now, whatever the guest does from here on.
+  pid_t child = saved.ok() ? fork() : -1;
+  if (child == 0) {
+    *state = std::move(*saved);
+    // What is done here does not compete with the guest's going on.
+    resuming.Reset();
+    uint8_t end;
+    while (read(resumed.get(), &end, 1) < 0 && errno == EINTR) {
+    }
+    return child;
+  }
+  int fork_error = errno;
+  machine->Resume();
+  if (!paused_) CUBE_TRY(machine->Start());
+  *pause_ms = Milliseconds(start, MonotonicNow());
+  if (!saved.ok()) return saved.error();
+  if (child > 0) return child;
+  errno = fork_error;
+  return ErrnoError("fork");
+}
+
 Status SandboxControl::TakeSnapshot(const ControlRequest& request, ControlConnection* from) {
   CUBE_ASSIGN(std::string path, request.String("path"));
   CUBE_ASSIGN(bool diff, request.Bool("diff", false));
@@ -158,28 +193,18 @@ Status SandboxControl::TakeSnapshot(const ControlRequest& request, ControlConnec
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) < 0) return ErrnoError("pipe");
   UniqueFd reader(ends[0]), writer(ends[1]);
-  Machine* machine = owner_.machine();
   uint64_t start = MonotonicNow();
-  if (!paused_) machine->Stop();
-  Result<MachineState> state = machine->Save(*owner_.kvm);
-  // The process has one thread while the vCPUs are stopped, so a fork of it is whole. It has the
-  // memory as it is now, whatever the guest does from here on.
-  pid_t child = state.ok() ? fork() : -1;
+  MachineState state;
+  double pause_ms = 0;
+  CUBE_ASSIGN(pid_t child, ForkFrozen(&state, &pause_ms));
   if (child == 0) {
-    auto answer = WriteSnapshot(path, durable, DescribeMachine(*owner_.config, *machine), *state,
-                                machine->memory(), diff ? base_.get() : nullptr);
+    const Machine& machine = *owner_.machine();
+    auto answer = WriteSnapshot(path, durable, DescribeMachine(*owner_.config, machine), state,
+                                machine.memory(), diff ? base_.get() : nullptr);
     std::string text = answer.ok() ? *answer : ErrorAnswer(answer.error());
     (void)WriteAll(writer.get(), {reinterpret_cast<const uint8_t*>(text.data()), text.size()},
                    "the answer");
     _exit(answer.ok() ? 0 : 1);
-  }
-  int fork_error = errno;
-  machine->Resume();
-  if (!paused_) CUBE_TRY(machine->Start());
-  if (!state.ok()) return state.error();
-  if (child < 0) {
-    errno = fork_error;
-    return ErrnoError("fork");
   }
   int fd = reader.get();
   Status added = loop_->Add(fd, EPOLLIN, [this, fd](uint32_t) { OnWriterDone(fd); });
@@ -188,9 +213,35 @@ Status SandboxControl::TakeSnapshot(const ControlRequest& request, ControlConnec
     waitpid(child, nullptr, 0);
     return added;
   }
-  writers_.emplace(
-      fd, Writer{child, std::move(reader), from, Milliseconds(start, MonotonicNow()), start});
+  writers_.emplace(fd, Writer{child, std::move(reader), from, pause_ms, start});
   return OkStatus();
+}
+
+Status SandboxControl::Fork(const ControlRequest& request, ControlConnection* from) {
+  CUBE_ASSIGN(uint64_t count, request.Number("count", 1, UINT32_MAX));
+  if (count < 1 || count > SandboxForks::kMaxChildren) {
+    return Errorf("%llu clones of a sandbox at once are not between 1 and %llu",
+                  static_cast<unsigned long long>(count),
+                  static_cast<unsigned long long>(SandboxForks::kMaxChildren));
+  }
+  CUBE_TRY(owner_.check_forkable());
+  CUBE_ASSIGN(SandboxForks::Pipe pipe, SandboxForks::MakePipe());
+  SandboxForks::Pending pending;
+  pending.asked = MonotonicNow();
+  pending.to = from;
+  pending.count = count;
+  Newborn newborn;
+  CUBE_ASSIGN(pending.forker, ForkFrozen(&newborn.state, &pending.pause_ms));
+  if (pending.forker == 0) {
+    SandboxForks::Multiply(count, pipe.writer.get());
+    server_.ForgetAfterFork();
+    newborn.report = std::move(pipe.writer);
+    newborn.asked = pending.asked;
+    owner_.born(std::move(newborn));
+    return OkStatus();
+  }
+  pending.reports = std::move(pipe.reader);
+  return forks_.Await(std::move(pending));
 }
 
 void SandboxControl::OnWriterDone(int fd) {

@@ -8,12 +8,21 @@
 
 #include "base/json_writer.h"
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "snapshot/snapshot.h"
 #include "vmm/cli/control_request.h"
 #include "vmm/cli/control_server.h"
+#include "vmm/cli/sandbox_forks.h"
 #include "vmm/machine.h"
 
 namespace cube::vmm {
+
+// What a child of a fork of a sandbox begins with.
+struct Newborn {
+  MachineState state;  // of the machine it has inherited
+  UniqueFd report;     // where it says that it is ready (SandboxForks), or why it will not be
+  uint64_t asked = 0;  // when the fork was asked for, CLOCK_MONOTONIC nanoseconds
+};
 
 // What can be done to a running sandbox from outside, by its control socket: requests are objects
 // with "op", answers have "ok" and, if false, "error". On the event loop's thread.
@@ -22,6 +31,7 @@ namespace cube::vmm {
 //   {"op":"pause"}  {"op":"resume"}
 //   {"op":"snapshot","path":P,"diff":true|false,"durable":true|false}
 //   {"op":"rollback","path":P}
+//   {"op":"fork","count":N}
 //   {"op":"stop"}
 class SandboxControl {
  public:
@@ -31,6 +41,10 @@ class SandboxControl {
     std::function<Machine*()> machine;
     // The guest's memory and devices are those of a snapshot again; the vCPUs are still stopped.
     std::function<Status()> rolled_back;
+    // Whether the sandbox can be forked now.
+    std::function<Status()> check_forkable;
+    // In a child of a fork, which has nothing more to do with this one's machine and sockets.
+    std::function<void(Newborn)> born;
     // Ends the process, after the answer was sent.
     std::function<void()> stop;
     // An operation that this class does not know: its answer, or nothing if that is sent later.
@@ -42,6 +56,7 @@ class SandboxControl {
   ~SandboxControl();
 
   ControlServer& server() { return server_; }
+  const std::shared_ptr<const snapshot::Snapshot>& base() const { return base_; }
   void SetBase(std::shared_ptr<const snapshot::Snapshot> base) { base_ = std::move(base); }
   void SetId(std::string id) { id_ = std::move(id); }
 
@@ -51,7 +66,12 @@ class SandboxControl {
 
   void OnRequest(ControlConnection* from, const std::string& line);
   Result<std::string> Carry(const ControlRequest& request, ControlConnection* from);
+  // Forks this process while the vCPUs stand still, and lets them go on: the child's pid in the
+  // parent, 0 in the child, which has the machine as it was then and begins when the parent's goes
+  // on. `pause_ms`: how long it stood.
+  Result<pid_t> ForkFrozen(MachineState* state, double* pause_ms);
   Status TakeSnapshot(const ControlRequest& request, ControlConnection* from);
+  Status Fork(const ControlRequest& request, ControlConnection* from);
   Status Rollback(const std::string& path);
   void OnWriterDone(int fd);
   std::string Info() const;
@@ -61,6 +81,7 @@ class SandboxControl {
   std::shared_ptr<const snapshot::Snapshot> base_;
   std::string id_;
   ControlServer server_;
+  SandboxForks forks_;
   bool paused_ = false;
   std::map<int, Writer> writers_;
 };

@@ -32,6 +32,8 @@ std::string CubeHome() {
 
 std::string ControlPath(const std::string& id) { return CubeHome() + "/run/" + id + ".sock"; }
 
+std::string LogPath(const std::string& id) { return CubeHome() + "/run/" + id + ".log"; }
+
 TemplateCache::TemplateCache(const RunOptions& options, Ring0Mode ring0) {
   if (options.boot || !options.profile.empty() || !options.devices.Plain()) return;
   std::string key = Format("%d %s %llu %u\n%s\n", kTemplateVersion, Ring0Name(ring0),

@@ -15,8 +15,9 @@ namespace cube::vmm {
 // The folder of Cube's files: $CUBE_HOME, or /var/lib/cube.
 std::string CubeHome();
 
-// The control socket of the sandbox with that id.
+// The control socket of the sandbox with that id, and its log.
 std::string ControlPath(const std::string& id);
+std::string LogPath(const std::string& id);
 
 // Templates that `cube-vmm run` makes for itself: one for each kernel, initrd and machine it was
 // asked for, under CubeHome()/templates. Made the first time, cloned from then on.

@@ -29,8 +29,8 @@ class RawTerminal {
   termios saved_;
 };
 
-// The escape key of the console: Ctrl-A x leaves, Ctrl-A Ctrl-A sends one Ctrl-A, any other key after
-// Ctrl-A is sent along with it. The two keys may come in reads of their own.
+// The escape key of the console: Ctrl-A x leaves, Ctrl-A Ctrl-A sends one Ctrl-A, any other key
+// after Ctrl-A is sent along with it. The two keys may come in reads of their own.
 class ConsoleEscape {
  public:
   // What of `typed` goes to the guest; `leave` is set when the escape was typed.

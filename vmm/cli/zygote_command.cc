@@ -118,10 +118,11 @@ Result<int> RunZygote(const std::string& path, const std::string& socket,
   CUBE_ASSIGN(UniqueFd null, OpenFile("/dev/null", O_RDWR));
   for (int fd = 0; fd < 3; ++fd) dup2(null.get(), fd);
   RunOptions options;
-  options.serve = true;
-  options.parked = zygote->TakeParked().Release();
+  options.serve = options.parked = options.log = true;
   uint64_t asked = zygote->asked();
+  UniqueFd parked = zygote->TakeParked();
   prepared = zygote->TakePrepared();
+  prepared.report = std::move(parked);
   zygote.reset();
   // The descriptor of the zygote's loop is another process's; it is closed, not used.
   loop.reset();

@@ -143,6 +143,10 @@ Result<KvmVcpu> KvmVm::CreateVcpu(uint32_t id) const {
   UniqueFd vcpu(fd);
   CUBE_ASSIGN(Mapping run, Mapping::Map(static_cast<size_t>(vcpu_mmap_size_), PROT_READ | PROT_WRITE,
                                         MAP_SHARED, vcpu.get(), 0, "the vCPU's run area"));
+  // A child of a fork would keep the vCPU, and so the VM, alive by it.
+  if (madvise(run.data(), run.size(), MADV_DONTFORK) < 0) {
+    return ErrnoError("keeping the vCPU's run area from children");
+  }
   int xsave_size = CheckExtension(KVM_CAP_XSAVE2);
   int sync = CheckExtension(KVM_CAP_SYNC_REGS);
   return KvmVcpu(id, std::move(vcpu), std::move(run),
