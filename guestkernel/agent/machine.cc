@@ -44,6 +44,14 @@ void RaiseFileLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+void ReportSmallFreeAreas() {
+  // 2^5 pages. Not there without a balloon, and then there is nobody to report to.
+  int fd = open("/sys/module/page_reporting/parameters/page_reporting_order", O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  if (write(fd, "5", 1) != 1) Log("cannot set the order of page reporting");
+  close(fd);
+}
+
 void Die(const Error& error) {
   Log(error.message());
   // The command line makes this a triple fault (reboot=t), which ends the VM.

@@ -19,6 +19,10 @@ Status BringUpLoopback();
 // Lets programs raise their limit of open files as high as servers do.
 void RaiseFileLimit();
 
+// Has the kernel report free memory to the host in pieces of 128 KiB and more. Of itself it reports
+// blocks of 4 MiB only, and those only while 32 of them are free: a guest of 128 MiB never would.
+void ReportSmallFreeAreas();
+
 // Says why on the console and ends the machine: an agent that cannot serve is of no use.
 [[noreturn]] void Die(const Error& error);
 

@@ -73,6 +73,7 @@ Status Main() {
   Warn(BringUpLoopback());
   SetUpNetwork();
   RaiseFileLimit();
+  ReportSmallFreeAreas();
   CUBE_ASSIGN(Console console, Console::Open(kConsolePath));
   CUBE_ASSIGN(Agent agent, Agent::Create(&device.mailbox, &device.doorbell, &console));
   agent.Park();
