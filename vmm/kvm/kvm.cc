@@ -32,15 +32,15 @@ int Kvm::CheckExtension(int capability) const {
 }
 
 Result<std::vector<kvm_cpuid_entry2>> Kvm::SupportedCpuid() const {
+  if (!supported_cpuid_.empty()) return supported_cpuid_;
   std::vector<uint8_t> buffer(sizeof(kvm_cpuid2) + kMaxCpuidEntries * sizeof(kvm_cpuid_entry2));
   auto* cpuid = reinterpret_cast<kvm_cpuid2*>(buffer.data());
   cpuid->nent = kMaxCpuidEntries;
   if (ioctl(fd_.get(), KVM_GET_SUPPORTED_CPUID, cpuid) < 0) {
     return ErrnoError("KVM_GET_SUPPORTED_CPUID");
   }
-  std::vector<kvm_cpuid_entry2> entries(cpuid->nent);
-  memcpy(entries.data(), cpuid->entries, entries.size() * sizeof(kvm_cpuid_entry2));
-  return entries;
+  supported_cpuid_.assign(cpuid->entries, cpuid->entries + cpuid->nent);
+  return supported_cpuid_;
 }
 
 Result<std::vector<uint32_t>> Kvm::MsrIndices() const {

@@ -21,7 +21,8 @@ class Kvm {
   int CheckExtension(int capability) const;
   // KVM_GET_VCPU_MMAP_SIZE (4.5), bytes.
   int vcpu_mmap_size() const { return vcpu_mmap_size_; }
-  // KVM_GET_SUPPORTED_CPUID (4.46).
+  // KVM_GET_SUPPORTED_CPUID (4.46). Asked for once, by one thread at a time: processes that are forked
+  // later have the answer too.
   Result<std::vector<kvm_cpuid_entry2>> SupportedCpuid() const;
   // KVM_GET_MSR_INDEX_LIST (4.3): the MSRs that make up a vCPU's state.
   Result<std::vector<uint32_t>> MsrIndices() const;
@@ -35,6 +36,7 @@ class Kvm {
 
   UniqueFd fd_;
   int vcpu_mmap_size_;
+  mutable std::vector<kvm_cpuid_entry2> supported_cpuid_;
 };
 
 }  // namespace cube::vmm

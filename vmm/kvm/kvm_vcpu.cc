@@ -213,11 +213,13 @@ KvmStatistic KvmVcpu::OpenStatistic(const char* name) const {
   if (!stats.valid() || pread(stats.get(), &header, sizeof header, 0) != sizeof header) return {};
   if (header.name_size > 256 || header.num_desc > 1024) return {};
   size_t stride = sizeof(kvm_stats_desc) + header.name_size;
-  std::vector<char> buffer(stride);
+  std::vector<char> descriptors(header.num_desc * stride);
+  if (pread(stats.get(), descriptors.data(), descriptors.size(), off_t{header.desc_offset}) !=
+      static_cast<ssize_t>(descriptors.size())) {
+    return {};
+  }
   for (uint32_t i = 0; i < header.num_desc; ++i) {
-    off_t at = off_t{header.desc_offset} + static_cast<off_t>(i * stride);
-    if (pread(stats.get(), buffer.data(), stride, at) != static_cast<ssize_t>(stride)) return {};
-    const auto* desc = reinterpret_cast<const kvm_stats_desc*>(buffer.data());
+    const auto* desc = reinterpret_cast<const kvm_stats_desc*>(&descriptors[i * stride]);
     if (strncmp(desc->name, name, header.name_size) != 0) continue;
     return {std::move(stats), uint64_t{header.data_offset} + desc->offset};
   }
