@@ -59,6 +59,7 @@ Result<std::unique_ptr<Machine>> Machine::Create(const Kvm& kvm, const MachineCo
   size_t virtio_devices = devices.size();
   CUBE_ASSIGN(std::unique_ptr<Machine> machine,
               Build(kvm, config, std::move(memory), std::move(devices), loop, std::move(events)));
+  CUBE_TRY(machine->vm_.CreatePit());
   CUBE_TRY(machine->LoadGuest(config, virtio_devices));
   CUBE_TRY(machine->AddVcpus(kvm, config));
   return machine;
@@ -77,7 +78,7 @@ Result<std::unique_ptr<Machine>> Machine::Restore(const Kvm& kvm, const MachineC
   CUBE_TRY(machine->RestoreVcpus(kvm, config, state));
   CUBE_TRY(machine->RestoreDevices(state));
   // The vCPUs' local APICs are there by now, to which the I/O APIC's interrupts go.
-  CUBE_TRY(state.vm.Apply(machine->vm_));
+  CUBE_TRY(machine->RestoreVm(state.vm));
   machine->clocks_ = Clocks{state.vm, state.vcpus};
   return machine;
 }
@@ -112,7 +113,6 @@ Result<std::unique_ptr<Machine>> Machine::Build(const Kvm& kvm, const MachineCon
                                            &machine->mmio_, kStubSlot));
   }
   CUBE_TRY(machine->vm_.CreateIrqchip());
-  CUBE_TRY(machine->vm_.CreatePit());
   CUBE_TRY(machine->AddDevices());
   // The engine's guests never execute a store to a device in KVM.
   CUBE_TRY(machine->AddVirtioDevices(std::move(devices), loop, config.ring0 != Ring0Mode::kEngine));
@@ -265,7 +265,7 @@ Result<MachineState> Machine::Save(const Kvm& kvm) {
     if (!saved.ok()) return Error(saved.error()).Wrap(Format("vCPU %zu", i));
     state.vcpus.push_back(std::move(*saved));
   }
-  CUBE_ASSIGN(state.vm, VmState::Capture(vm_));
+  CUBE_ASSIGN(state.vm, VmState::Capture(vm_, pit_.deferred()));
   return state;
 }
 
@@ -301,9 +301,24 @@ Status Machine::Reload(const MachineState& state) {
     CUBE_TRY(vcpus_.back()->Adopt());
   }
   CUBE_TRY(RestoreDevices(state));
-  CUBE_TRY(state.vm.Apply(vm_));
+  // KVM has the timer by now, or can have the saved one when it is wanted.
+  if (pit_.deferred()) {
+    pit_.Defer(state.vm.pit);
+    if (!PitOnDemand::IsIdle(state.vm)) CUBE_TRY(pit_.Make(vm_));
+  }
+  CUBE_TRY(state.vm.Apply(vm_, !pit_.deferred()));
   clocks_ = Clocks{state.vm, state.vcpus};
   return OkStatus();
+}
+
+Status Machine::RestoreVm(const VmState& state) {
+  pit_.Defer(state.pit);
+  if (ring0_ != nullptr && PitOnDemand::IsIdle(state)) {
+    ring0_->foreign_port = [this](uint16_t port) { return pit_.OnPort(vm_, port); };
+  } else {
+    CUBE_TRY(pit_.Make(vm_));
+  }
+  return state.Apply(vm_, false);
 }
 
 void Machine::Resume() {
@@ -343,6 +358,11 @@ Status Machine::Start() {
     clocks_.reset();
   }
   for (auto& vcpu : vcpus_) CUBE_TRY(vcpu->Start());
+  return OkStatus();
+}
+
+Status Machine::Prepare() {
+  for (auto& vcpu : vcpus_) CUBE_TRY(vcpu->Prepare());
   return OkStatus();
 }
 

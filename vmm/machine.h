@@ -23,6 +23,7 @@
 #include "vmm/kvm/kvm.h"
 #include "vmm/loader/boot_state.h"
 #include "vmm/machine_state.h"
+#include "vmm/pit_on_demand.h"
 #include "vmm/ring0/ring0_shared.h"
 #include "vmm/stop_reason.h"
 #include "vmm/vcpu.h"
@@ -82,6 +83,9 @@ class Machine {
 
   // Lets the vCPUs run. A restored machine's clocks go on from where they were saved.
   Status Start();
+  // Does of Start() what can be done ahead, so that a machine that waits to be started loses no time:
+  // the vCPUs' threads are made, and wait. Optional, for a restored machine; Stop() ends it as well.
+  Status Prepare();
   // Has every vCPU leave the guest as soon as it can, without waiting for it: Stop() is still to be
   // called. Any thread.
   void RequestStop();
@@ -150,6 +154,8 @@ class Machine {
   Status LoadGuest(const MachineConfig& config, size_t virtio_devices);
   Status AddVcpus(const Kvm& kvm, const MachineConfig& config);
   Status SetBootRegisters(KvmVcpu* vcpu);
+  // Puts the interrupt controllers and the timer in the state that was saved.
+  Status RestoreVm(const VmState& state);
   void ReportStop(StopReason reason);
 
   // Declared in the order in which they must outlive each other: the vCPUs, which use all the
@@ -168,6 +174,7 @@ class Machine {
   std::unique_ptr<ControlDevice> control_;
   std::vector<std::unique_ptr<devices::virtio::MmioTransport>> virtio_;
   BootState boot_state_ = {};
+  PitOnDemand pit_;
   std::atomic<bool> booted_{false};  // for the assist layer: a vCPU has made a system call
   std::mutex stop_mutex_;
   bool stop_reported_ = false;

@@ -62,7 +62,20 @@ Status Vcpu::Adopt() {
   return OkStatus();
 }
 
+Status Vcpu::Prepare() {
+  prepared_.store(true, std::memory_order_relaxed);
+  Status made = MakeThread();
+  if (!made.ok()) prepared_.store(false, std::memory_order_relaxed);
+  return made;
+}
+
 Status Vcpu::Start() {
+  if (!running_) return MakeThread();
+  if (prepared_.exchange(false)) go_.release();
+  return OkStatus();
+}
+
+Status Vcpu::MakeThread() {
   stopping_.store(false, std::memory_order_seq_cst);
   kvm_.ClearExitRequest();
   pthread_attr_t attributes;
@@ -90,6 +103,7 @@ void Vcpu::RequestStop() {
   // The flag covers a thread about to enter the guest, the signal one that is in it.
   kvm_.RequestExit();
   if (ring0_.engine != nullptr) ring0_.engine->RequestPoll();
+  if (prepared_.exchange(false)) go_.release();
   if (running_) pthread_kill(thread_, KickSignal());
 }
 
@@ -111,10 +125,15 @@ void Vcpu::Loop() {
       return;
     }
   }
+  bool waits = prepared_.load(std::memory_order_relaxed);
   StopReason reason;
   if (!StartRing0(&reason)) {
     environment_.stop(std::move(reason));
     return;
+  }
+  if (waits) {
+    go_.acquire();
+    if (ring0_.engine != nullptr) ring0_.engine->SynchroniseClock(&kvm_);
   }
   while (!stopping_.load(std::memory_order_relaxed)) {
     bool run = true;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <semaphore>
 #include <string>
 
 #include "base/result.h"
@@ -54,8 +55,11 @@ class Vcpu {
 
   // Once, before Start(), if KVM's vCPU was restored rather than made.
   Status Adopt();
-  // Starts the thread, for the first time or after Join(). While there is none, kvm() belongs to the
-  // caller.
+  // Makes the thread, which gets all ready and then waits, kvm() still belonging to the caller once
+  // this has returned; for Start() to be quick, or to be ended by RequestStop() and Join().
+  Status Prepare();
+  // Lets the thread run; makes it if there is none, for the first time or after Join(). While there is
+  // none, kvm() belongs to the caller.
   Status Start();
   // Any thread.
   void RequestStop();
@@ -75,6 +79,7 @@ class Vcpu {
 
  private:
   void Loop();
+  Status MakeThread();
   // What one exit means: nothing to stop for, or the reason.
   bool HandleExit(StopReason* reason);
   bool HandleCommonExit(StopReason* reason);
@@ -94,7 +99,9 @@ class Vcpu {
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> exits_{0};
   pthread_t thread_ = {};
-  bool running_ = false;
+  bool running_ = false;               // there is a thread
+  std::atomic<bool> prepared_{false};  // it waits for go_, which who takes this back is to give
+  std::binary_semaphore go_{0};
   bool ring0_started_ = false;
   bool released_ = false;
 };

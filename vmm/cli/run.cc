@@ -90,6 +90,7 @@ Result<int> Run::Execute() {
   GuestProfiler profiler;
   if (!options_.profile.empty()) machine_->Profile(&profiler);
   if (options_.parked) {
+    CUBE_TRY(machine_->Prepare());
     SayParked();
   } else {
     CUBE_TRY(machine_->Start());

@@ -1,5 +1,7 @@
 #include "vmm/kvm/vcpu_state.h"
 
+#include <algorithm>
+
 #include "vmm/segments.h"
 
 namespace cube::vmm {
@@ -10,6 +12,10 @@ constexpr size_t kMaxMsrs = 1024;
 constexpr size_t kMaxXsave = 64 * 1024;
 // A TSC that runs this much faster or slower is another TSC, in parts per million (as KVM has it).
 constexpr uint64_t kTscTolerance = 250;
+
+// A tick that is due at once would come before whatever the guest goes on with, such as telling that
+// it is ready. A timer may always be late.
+constexpr uint64_t kLeastDelayMilliseconds = 5;
 
 }  // namespace
 
@@ -85,8 +91,9 @@ Status VcpuState::StartClock(KvmVcpu* vcpu, uint64_t host_tsc) const {
   if (tsc_deadline == 0) return OkStatus();
   // Read back: such a KVM accepts any offset, and goes on with none.
   CUBE_ASSIGN(uint64_t offset, vcpu->TscOffset());
-  uint64_t jump = host_tsc + offset - tsc;
-  const kvm_msr_entry deadline = {kMsrTscDeadline, 0, tsc_deadline + jump};
+  uint64_t now = host_tsc + offset;
+  uint64_t wanted = std::max(tsc_deadline + (now - tsc), now + tsc_khz * kLeastDelayMilliseconds);
+  const kvm_msr_entry deadline = {kMsrTscDeadline, 0, wanted};
   return vcpu->SetMsrs({&deadline, 1});
 }
 

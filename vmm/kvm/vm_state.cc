@@ -2,20 +2,25 @@
 
 namespace cube::vmm {
 
-Result<VmState> VmState::Capture(const KvmVm& vm) {
+Result<VmState> VmState::Capture(const KvmVm& vm,
+                                 const std::optional<kvm_pit_state2>& deferred_pit) {
   VmState state;
   for (uint32_t id = 0; id < 3; ++id) {
     state.chips[id].chip_id = id;
     CUBE_TRY(vm.GetIrqchip(&state.chips[id]));
   }
-  CUBE_ASSIGN(state.pit, vm.GetPit());
+  if (deferred_pit) {
+    state.pit = *deferred_pit;
+  } else {
+    CUBE_ASSIGN(state.pit, vm.GetPit());
+  }
   CUBE_ASSIGN(state.clock, vm.GetClock());
   return state;
 }
 
-Status VmState::Apply(const KvmVm& vm) const {
+Status VmState::Apply(const KvmVm& vm, bool with_pit) const {
   for (const kvm_irqchip& chip : chips) CUBE_TRY(vm.SetIrqchip(chip));
-  return vm.SetPit(pit);
+  return with_pit ? vm.SetPit(pit) : OkStatus();
 }
 
 Status VmState::StartClock(const KvmVm& vm) const { return vm.SetClock(clock); }

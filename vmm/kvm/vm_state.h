@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include <optional>
+
 #include "base/result.h"
 #include "base/state_io.h"
 #include "vmm/kvm/kvm_api.h"
@@ -19,9 +21,11 @@ struct VmState {
   kvm_pit_state2 pit = {};
   uint64_t clock = 0;  // kvmclock, nanoseconds
 
-  static Result<VmState> Capture(const KvmVm& vm);
-  // Into a VM whose vCPUs have their state already; all but the clock.
-  Status Apply(const KvmVm& vm) const;
+  // `deferred_pit` is the timer's state if `vm` has none yet.
+  static Result<VmState> Capture(const KvmVm& vm,
+                                 const std::optional<kvm_pit_state2>& deferred_pit);
+  // Into a VM whose vCPUs have their state already; all but the clock, and the timer if not `with_pit`.
+  Status Apply(const KvmVm& vm, bool with_pit) const;
   // Lets kvmclock go on from where it was captured. Immediately before the first KVM_RUN.
   Status StartClock(const KvmVm& vm) const;
 

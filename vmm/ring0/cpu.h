@@ -42,6 +42,7 @@ enum class Stop : uint8_t {
   kNone,
   kPoll,        // it has run for a while, or Cpu::attention is set
   kHandOff,     // KVM must execute this instruction
+  kPort,        // likewise, an access to port Cpu::port, which is none of our devices'
   kAssist,      // the assist layer must
   kMsr,         // RDMSR or WRMSR of one that is not the interpreter's
   kException,   // it raised Cpu::exception
@@ -143,6 +144,7 @@ struct Cpu {
   uint64_t code_generation = 0;
 
   const Bus* ports = nullptr;
+  uint16_t port = 0;  // of Stop::kPort
   SoftMmu* mmu = nullptr;
   CodeCache* code = nullptr;
   // The block of an instruction that is not kept in the code cache: two operations. Set by Cpu's

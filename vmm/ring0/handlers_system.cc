@@ -226,7 +226,10 @@ const Op* Port(Cpu& cpu, const Op* op) {
   uint16_t port = op->immediate < 0 ? static_cast<uint16_t>(cpu.r[kRdx])
                                     : static_cast<uint16_t>(op->immediate);
   // What no device of ours answers may be one of KVM's.
-  if (cpu.ports == nullptr || !cpu.ports->Claims(port)) return HandOff(cpu, op);
+  if (cpu.ports == nullptr || !cpu.ports->Claims(port)) {
+    cpu.port = port;
+    return StopAt(cpu, op, Stop::kPort);
+  }
   T value = Reg<T>(cpu, kRax);
   std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(&value), sizeof(T));
   if constexpr (kOutput) {

@@ -63,15 +63,11 @@ Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcp
   cpu_->physical_bits = physical_bits;
   several_vcpus_ = several_vcpus;
   cpu_->pause_cost = several_vcpus ? kPauseCost : 0;
-  auto offset = vcpu->TscOffset();
-  cpu_->tsc_known = offset.ok();
-  if (offset.ok()) cpu_->tsc_offset = *offset;
   tsc_khz_ = vcpu->TscKhz();
   uint64_t khz = tsc_khz_ == 0 ? 2000000 : tsc_khz_;
   poll_interval_ = khz * kPollMicroseconds / 1000;
   spin_limit_ = khz * kSpinMicroseconds / 1000;
-  const uint32_t msrs[] = {kMsrKernelGsBase, kMsrTscAux,      kMsrStar,
-                           kMsrLstar,        kMsrSyscallMask, kMsrTscDeadline};
+  const uint32_t msrs[] = {kMsrKernelGsBase, kMsrTscAux, kMsrStar, kMsrLstar, kMsrSyscallMask};
   CUBE_ASSIGN(std::vector<kvm_msr_entry> values, vcpu->GetMsrs(msrs));
   cpu_->kernel_gs_base = kvm_kernel_gs_base_ = values[0].data;
   cpu_->tsc_aux = values[1].data;
@@ -79,13 +75,12 @@ Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcp
   SetSelectors();
   lstar_ = values[3].data;
   flag_mask_ = values[4].data;
-  // Of a vCPU that was restored, this and what follows are not as at a reset.
-  deadline_ = values[5].data == 0 ? ~0ull : values[5].data;
+  // Of a vCPU that was restored, what follows is not as at a reset.
   CUBE_ASSIGN(kvm_mp_state mp_state, vcpu->GetMpState());
   halted_ = mp_state.mp_state == KVM_MP_STATE_HALTED;
   CUBE_ASSIGN(kvm_vcpu_events events, vcpu->GetEvents());
   cpu_->in_nmi = events.nmi.masked != 0;
-  last_run_ = __rdtsc();
+  SynchroniseClock(vcpu);
   emulated_ = vcpu->OpenStatistic("insn_emulation");
   AcquireLock();  // all vCPUs start at once
   shared_->roots.push_back(&cpu_->cr3);
@@ -95,6 +90,16 @@ Status Ring0Engine::Start(KvmVcpu* vcpu, uint8_t physical_bits, bool several_vcp
   CUBE_TRY(Load(vcpu));
   Leave();
   return OkStatus();
+}
+
+void Ring0Engine::SynchroniseClock(KvmVcpu* vcpu) {
+  auto offset = vcpu->TscOffset();
+  cpu_->tsc_known = offset.ok();
+  if (offset.ok()) cpu_->tsc_offset = *offset;
+  auto deadline = vcpu->GetMsrs({&kMsrTscDeadline, 1});
+  bool set = deadline.ok() && (*deadline)[0].data != 0;
+  deadline_ = set ? (*deadline)[0].data : ~0ull;
+  last_run_ = __rdtsc();
 }
 
 Status Ring0Engine::Load(KvmVcpu* vcpu) {
@@ -397,6 +402,9 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnStop(KvmVcpu* vcpu, Stop stop) {
     case Stop::kHalt:
       CUBE_TRY(Enter(vcpu, Mode::kHalt, cpu_->cs));
       return Outcome::kRun;
+    case Stop::kPort:
+      if (shared_->foreign_port) CUBE_TRY(shared_->foreign_port(cpu_->port));
+      [[fallthrough]];
     case Stop::kHandOff:
       CountHandOff();
       CUBE_TRY(Enter(vcpu, Mode::kStep, cpu_->cs));

@@ -50,6 +50,10 @@ class Ring0Engine {
   Result<Outcome> BeforeRun(KvmVcpu* vcpu);
   Result<Outcome> AfterRun(KvmVcpu* vcpu);
 
+  // The guest's TSC may have been shifted, and its timer set, since Start(). On the vCPU's thread,
+  // before BeforeRun().
+  void SynchroniseClock(KvmVcpu* vcpu);
+
   // The vCPU was restored: KVM must look at its clock before ring 0 does. Before Start().
   void Adopt() { adopted_ = true; }
 

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -62,6 +63,9 @@ class Ring0Shared : public InterruptController {
   std::vector<const uint64_t*> roots;
   // What each engine looks at to know of an interrupt.
   std::array<std::atomic<bool>, kMaxCpus> interrupts = {};
+  // Called, under the lock, before KVM is handed an access to an I/O port; may be empty. Set before the
+  // vCPUs start.
+  std::function<Status(uint16_t port)> foreign_port;
   // Null but in tests; set before the vCPUs start.
   InterpreterObserver* observer = nullptr;
 
