@@ -134,6 +134,11 @@ bool GuestMemory::Discard(std::span<uint8_t> bytes) const {
          madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED) == 0;
 }
 
+void GuestMemory::Populate(uint64_t offset, uint64_t size) const {
+  auto slice = ImageSlice(offset, size);
+  if (slice) (void)madvise(slice->data(), slice->size(), MADV_POPULATE_WRITE);
+}
+
 std::span<uint8_t> GuestMemory::mailbox() const {
   for (const MemoryRegion& region : regions_) {
     if (region.guest_address == abi::kMailboxAddress && !region.ram) return region.host;

@@ -4,6 +4,7 @@
 #include <sys/random.h>
 #include <x86intrin.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -58,7 +59,8 @@ Result<std::unique_ptr<Machine>> Machine::Create(const Kvm& kvm, const MachineCo
   ControlDevice::InitMailbox(memory.mailbox());
   size_t virtio_devices = devices.size();
   CUBE_ASSIGN(std::unique_ptr<Machine> machine,
-              Build(kvm, config, std::move(memory), std::move(devices), loop, std::move(events)));
+              Build(kvm, config, std::move(memory), std::move(devices), loop, std::move(events),
+                    std::nullopt));
   CUBE_TRY(machine->vm_.CreatePit());
   CUBE_TRY(machine->LoadGuest(config, virtio_devices));
   CUBE_TRY(machine->AddVcpus(kvm, config));
@@ -68,13 +70,15 @@ Result<std::unique_ptr<Machine>> Machine::Create(const Kvm& kvm, const MachineCo
 Result<std::unique_ptr<Machine>> Machine::Restore(const Kvm& kvm, const MachineConfig& config,
                                                   GuestMemory memory, const MachineState& state,
                                                   std::vector<NamedDevice> devices, EventLoop* loop,
-                                                  MachineEvents events) {
+                                                  MachineEvents events,
+                                                  std::optional<ring0::Ring0Caches> caches) {
   if (state.vcpus.size() != config.cpus || state.devices.size() != devices.size()) {
     return Errorf("saved with %zu vCPUs and %zu devices, to be restored with %u and %zu",
                   state.vcpus.size(), state.devices.size(), config.cpus, devices.size());
   }
   CUBE_ASSIGN(std::unique_ptr<Machine> machine,
-              Build(kvm, config, std::move(memory), std::move(devices), loop, std::move(events)));
+              Build(kvm, config, std::move(memory), std::move(devices), loop, std::move(events),
+                    std::move(caches)));
   CUBE_TRY(machine->RestoreVcpus(kvm, config, state));
   CUBE_TRY(machine->RestoreDevices(state));
   // The vCPUs' local APICs are there by now, to which the I/O APIC's interrupts go.
@@ -86,7 +90,8 @@ Result<std::unique_ptr<Machine>> Machine::Restore(const Kvm& kvm, const MachineC
 Result<std::unique_ptr<Machine>> Machine::Build(const Kvm& kvm, const MachineConfig& config,
                                                 GuestMemory memory,
                                                 std::vector<NamedDevice> devices, EventLoop* loop,
-                                                MachineEvents events) {
+                                                MachineEvents events,
+                                                std::optional<ring0::Ring0Caches> caches) {
   if (config.cpus < 1 || config.cpus > kMaxCpus) {
     return Errorf("%u vCPUs are not between 1 and %u", config.cpus, kMaxCpus);
   }
@@ -110,7 +115,7 @@ Result<std::unique_ptr<Machine>> Machine::Build(const Kvm& kvm, const MachineCon
   if (config.ring0 == Ring0Mode::kEngine) {
     CUBE_ASSIGN(machine->ring0_,
                 ring0::Ring0Shared::Create(machine->vm_, machine->memory_, &machine->ports_,
-                                           &machine->mmio_, kStubSlot));
+                                           &machine->mmio_, kStubSlot, std::move(caches)));
   }
   CUBE_TRY(machine->vm_.CreateIrqchip());
   CUBE_TRY(machine->AddDevices());
@@ -373,6 +378,24 @@ void Machine::RequestStop() {
 void Machine::Stop() {
   RequestStop();
   for (auto& vcpu : vcpus_) vcpu->Join();
+}
+
+std::optional<ring0::Ring0Caches> Machine::TakeCaches(std::span<const ImageStretch> written) {
+  vcpus_.clear();
+  if (ring0_ == nullptr) return std::nullopt;
+  for (const ImageStretch& stretch : written) {
+    uint64_t start = 0;
+    for (const MemoryRegion& region : memory_.regions()) {
+      uint64_t end = start + region.host.size();
+      uint64_t first = std::max(start, stretch.offset);
+      uint64_t last = std::min(end, stretch.offset + stretch.size);
+      for (uint64_t at = first; at < last; at += kPageSize) {
+        ring0_->code.DropPage(region.guest_address + (at - start));
+      }
+      start = end;
+    }
+  }
+  return ring0_->TakeCaches();
 }
 
 void Machine::WakeAgent() {

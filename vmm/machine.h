@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -75,11 +76,12 @@ class Machine {
 
   // Makes the VM anew from what Save() gave and its memory, for `config`'s memory size, vCPUs and
   // ring 0; kernel and initrd are not looked at. `devices` are of the same kinds in the same order.
-  // Nothing has run when this returns. Every error names what does not fit.
-  static Result<std::unique_ptr<Machine>> Restore(const Kvm& kvm, const MachineConfig& config,
-                                                  GuestMemory memory, const MachineState& state,
-                                                  std::vector<NamedDevice> devices, EventLoop* loop,
-                                                  MachineEvents events);
+  // Nothing has run when this returns. `caches` are what another machine of the same memory gave
+  // (TakeCaches()), for the ring-0 engine to go on with, or none. Every error names what does not fit.
+  static Result<std::unique_ptr<Machine>> Restore(
+      const Kvm& kvm, const MachineConfig& config, GuestMemory memory, const MachineState& state,
+      std::vector<NamedDevice> devices, EventLoop* loop, MachineEvents events,
+      std::optional<ring0::Ring0Caches> caches = std::nullopt);
 
   // Lets the vCPUs run. A restored machine's clocks go on from where they were saved.
   Status Start();
@@ -101,6 +103,15 @@ class Machine {
   // Puts the machine in the state that Save() gave, its memory having been put so by the caller.
   // Once Stop() has returned; Start() goes on from there. After an error the machine is of no use.
   Status Reload(const MachineState& state);
+
+  // What the ring-0 engine, if there is one, has decoded, for machines restored from the same state;
+  // `written` are stretches of the memory's image (offset and bytes) that this one has changed since.
+  // Once Stop() has returned; the machine is of no use after.
+  struct ImageStretch {
+    uint64_t offset;
+    uint64_t size;
+  };
+  std::optional<ring0::Ring0Caches> TakeCaches(std::span<const ImageStretch> written);
 
   GuestMemory& memory() { return memory_; }
   const GuestMemory& memory() const { return memory_; }
@@ -140,7 +151,8 @@ class Machine {
   static Result<std::unique_ptr<Machine>> Build(const Kvm& kvm, const MachineConfig& config,
                                                 GuestMemory memory,
                                                 std::vector<NamedDevice> devices, EventLoop* loop,
-                                                MachineEvents events);
+                                                MachineEvents events,
+                                                std::optional<ring0::Ring0Caches> caches);
   Status RestoreVcpus(const Kvm& kvm, const MachineConfig& config, const MachineState& state);
   Status RestoreDevices(const MachineState& state);
   // The vCPU, its CPUID being set, joins the others.

@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "snapshot/snapshot.h"
+#include "vmm/cli/rehearsal.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/machine.h"
 
@@ -27,6 +28,7 @@ struct Prepared {
   std::optional<Inherited> inherited;  // goes on here, instead of a clone of `base`
   // Who waits for this process's sandbox hears here that it is there, or why it is not.
   UniqueFd report;
+  std::optional<Rehearsal> rehearsal;
 };
 
 // Opens KVM's device `kvm` and the snapshot `path` ("" for none), and finds out who runs ring 0

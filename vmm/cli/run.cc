@@ -47,6 +47,7 @@ Run::Run(const RunOptions& options, Prepared prepared, uint64_t start) : Run(opt
   inherited_ = std::move(prepared.inherited);
   is_child_ = inherited_.has_value();
   report_ = std::move(prepared.report);
+  rehearsal_ = std::move(prepared.rehearsal);
 }
 
 std::unique_ptr<Run> Run::GoOnAsChild(std::unique_ptr<Run> parent) {
@@ -183,7 +184,13 @@ Status Run::MakeMachine() {
   }
   CUBE_ASSIGN(GuestMemory memory, base_->MapMemory());
   CUBE_ASSIGN(machine_, Machine::Restore(*kvm_, config_, std::move(memory), base_->state(),
-                                         std::move(devices), &*loop_, MakeEvents()));
+                                         std::move(devices), &*loop_, MakeEvents(),
+                                         rehearsal_ ? std::move(rehearsal_->caches) : std::nullopt));
+  if (rehearsal_) {
+    for (const snapshot::PageRun& run : rehearsal_->written) {
+      machine_->memory().Populate(run.start, run.size);
+    }
+  }
   return OkStatus();
 }
 

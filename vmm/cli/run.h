@@ -102,6 +102,7 @@ class Run {
   std::shared_ptr<const snapshot::Snapshot> base_;
   std::optional<Prepared::Inherited> inherited_;
   UniqueFd report_;
+  std::optional<Rehearsal> rehearsal_;
   std::optional<TemplateCache> templates_;
   // The guest boots to become a template. Set before the vCPUs run, taken back when none does.
   bool freezing_ = false;

@@ -15,7 +15,7 @@ Result<CodeCache> CodeCache::Create(size_t size) {
 
 CodeCache::CodeCache(Mapping memory)
     : memory_(std::move(memory)),
-      used_((kBuckets + kPageBuckets) * sizeof(uint32_t) / 8) {}
+      used_(kFirst) {}
 
 const Op* CodeCache::Find(uint64_t physical) const {
   for (uint32_t place = Buckets()[BucketOf(physical)]; place != kNone; place = At(place)->next) {
@@ -73,7 +73,12 @@ void CodeCache::DropAll() {
   }
   // Gives the memory back as well; it reads as zeros again, which is kNone in every bucket.
   madvise(memory_.data(), memory_.size(), MADV_DONTNEED);
-  used_ = (kBuckets + kPageBuckets) * sizeof(uint32_t) / 8;
+  used_ = inherited_ = kFirst;
+}
+
+void CodeCache::Trim() {
+  constexpr uint32_t kLittle = 64 * 1024 / 8;
+  if (inherited_ == kFirst || used_ - inherited_ > kLittle) DropAll();
 }
 
 }  // namespace cube::vmm::ring0

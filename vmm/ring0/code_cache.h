@@ -25,8 +25,12 @@ class CodeCache {
   static Result<CodeCache> Create(size_t size = kDefaultSize);
   static constexpr size_t kDefaultSize = 4 << 20;
 
-  // Where pages with blocks are marked; before the first Insert().
-  void MarkIn(PageFlags* flags) { flags_ = flags; }
+  // Where pages with blocks are marked; before the first Insert(). What is there already, of an
+  // earlier user, is inherited.
+  void MarkIn(PageFlags* flags) {
+    flags_ = flags;
+    inherited_ = used_;
+  }
 
   // The block that begins at `physical`, or null.
   const Op* Find(uint64_t physical) const;
@@ -35,6 +39,9 @@ class CodeCache {
   // Drops the blocks of the page of `physical`.
   void DropPage(uint64_t physical);
   void DropAll();
+  // Gives back memory that is this process's own: everything, unless what was inherited, which others
+  // share, is all but a little of it.
+  void Trim();
 
   // Blocks lie at multiples of 8 bytes from here.
   const uint8_t* base() const { return memory_.data(); }
@@ -48,6 +55,8 @@ class CodeCache {
   static constexpr size_t kBuckets = 1 << 14;
   static constexpr size_t kPageBuckets = 1 << 12;
   static constexpr uint32_t kNone = 0;
+  // Behind the buckets, in units of 8 bytes.
+  static constexpr uint32_t kFirst = (kBuckets + kPageBuckets) * sizeof(uint32_t) / 8;
 
   // In the mapping: places are counted in units of 8 bytes from its start.
   struct Block {
@@ -74,6 +83,7 @@ class CodeCache {
   PageFlags* flags_ = nullptr;
   Mapping memory_;
   uint32_t used_;  // the first free place
+  uint32_t inherited_ = kFirst;
   uint64_t generation_ = 0;
   uint64_t blocks_ = 0;
   uint64_t dropped_ = 0;

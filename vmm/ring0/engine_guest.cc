@@ -18,7 +18,7 @@ Result<std::unique_ptr<EngineGuest>> EngineGuest::Create(const Kvm& kvm, const O
   MicroGuest& micro = *guest->micro_;
   guest->physical_bits_ = PhysicalAddressBits(micro.cpuid());
   CUBE_ASSIGN(guest->shared_, Ring0Shared::Create(micro.vm(), micro.memory(), &guest->ports_,
-                                                  &guest->mmio_, kStubSlot));
+                                                  &guest->mmio_, kStubSlot, std::nullopt));
   for (uint32_t id = 0; id < options.cpus; ++id) {
     if (id > 0) {
       CUBE_ASSIGN(KvmVcpu vcpu, micro.vm().CreateVcpu(id));

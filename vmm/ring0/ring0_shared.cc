@@ -8,14 +8,13 @@
 namespace cube::vmm::ring0 {
 
 Ring0Shared::Ring0Shared(const KvmVm& vm, const GuestMemory& guest_memory, const Bus* port_bus,
-                         const Bus* mmio_bus, PageFlags page_flags, CodeCache code_cache,
-                         StubMemory stub_memory)
+                         const Bus* mmio_bus, Ring0Caches caches, StubMemory stub_memory)
     : memory(guest_memory),
       ports(port_bus),
       mmio(mmio_bus),
-      flags(std::move(page_flags)),
+      flags(std::move(caches.flags)),
       tables(guest_memory, &flags),
-      code(std::move(code_cache)),
+      code(std::move(caches.code)),
       stubs(std::move(stub_memory)),
       vm_(vm) {
   code.MarkIn(&flags);
@@ -23,16 +22,18 @@ Ring0Shared::Ring0Shared(const KvmVm& vm, const GuestMemory& guest_memory, const
 
 Result<std::unique_ptr<Ring0Shared>> Ring0Shared::Create(const KvmVm& vm, const GuestMemory& memory,
                                                          const Bus* ports, const Bus* mmio,
-                                                         uint32_t stub_slot) {
+                                                         uint32_t stub_slot,
+                                                         std::optional<Ring0Caches> caches) {
   uint64_t end = 0;
   for (const MemoryRegion& region : memory.regions()) {
     end = std::max<uint64_t>(end, region.guest_address + region.host.size());
   }
-  CUBE_ASSIGN(PageFlags flags, PageFlags::Create(end));
-  CUBE_ASSIGN(CodeCache code, CodeCache::Create());
+  if (!caches) {
+    CUBE_ASSIGN(caches, Ring0Caches::Create(end));
+  }
   CUBE_ASSIGN(StubMemory stubs, StubMemory::Create(vm, stub_slot));
-  return std::unique_ptr<Ring0Shared>(new Ring0Shared(vm, memory, ports, mmio, std::move(flags),
-                                                      std::move(code), std::move(stubs)));
+  return std::unique_ptr<Ring0Shared>(
+      new Ring0Shared(vm, memory, ports, mmio, std::move(*caches), std::move(stubs)));
 }
 
 // Ring 0 is mostly held for some microseconds, less than it takes to sleep and be woken.
@@ -52,7 +53,12 @@ void Ring0Shared::Acquire() {
     waiting_.fetch_sub(1, std::memory_order_relaxed);
   }
   turn_.fetch_add(1, std::memory_order_relaxed);
-  if (trim_.exchange(false, std::memory_order_relaxed)) code.DropAll();
+  if (trim_.exchange(false, std::memory_order_relaxed)) code.Trim();
+}
+
+Ring0Caches Ring0Shared::TakeCaches() {
+  tables.Clear();
+  return {std::move(flags), std::move(code)};
 }
 
 void Ring0Shared::Forget() {

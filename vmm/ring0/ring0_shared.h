@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "base/result.h"
@@ -17,6 +18,7 @@
 #include "vmm/ring0/interpreter_observer.h"
 #include "vmm/ring0/kvm_stub.h"
 #include "vmm/ring0/page_flags.h"
+#include "vmm/ring0/ring0_caches.h"
 #include "vmm/ring0/table_tracker.h"
 
 namespace cube::vmm::ring0 {
@@ -26,10 +28,15 @@ namespace cube::vmm::ring0 {
 // KVM runs and, if others wait, at every poll. User mode runs in parallel.
 class Ring0Shared : public InterruptController {
  public:
-  // All that it is made from must outlive it.
+  // All that it is made from must outlive it. `caches` are of a guest whose memory was the same, or
+  // none.
   static Result<std::unique_ptr<Ring0Shared>> Create(const KvmVm& vm, const GuestMemory& memory,
                                                      const Bus* ports, const Bus* mmio,
-                                                     uint32_t stub_slot);
+                                                     uint32_t stub_slot,
+                                                     std::optional<Ring0Caches> caches);
+  // What was decoded, once no engine is left; this is of no use after. Pages that the guest has
+  // written meanwhile are the caller's to drop from it.
+  Ring0Caches TakeCaches();
 
   // Takes and gives up the lock, between blocks; Yield() does both if another vCPU waits for it.
   void Acquire();
@@ -71,7 +78,7 @@ class Ring0Shared : public InterruptController {
 
  private:
   Ring0Shared(const KvmVm& vm, const GuestMemory& memory, const Bus* ports, const Bus* mmio,
-              PageFlags page_flags, CodeCache code_cache, StubMemory stub_memory);
+              Ring0Caches caches, StubMemory stub_memory);
 
   const KvmVm& vm_;
   bool TryAcquire();
