@@ -90,5 +90,26 @@ TEST_F(CodeCacheTest, DropAll) {
   EXPECT_EQ(Insert(cache_, 0x1000, 3)->immediate, 3);
 }
 
+TEST_F(CodeCacheTest, TrimKeepsWhatIsInheritedUnlessMuchIsAdded) {
+  Insert(cache_, 0x1000, 1);
+  cache_.MarkIn(&flags_);  // by the next user
+  Insert(cache_, 0x5000, 2);
+  uint64_t generation = cache_.generation();
+  cache_.Trim();
+  EXPECT_EQ(cache_.generation(), generation);
+  EXPECT_NE(cache_.Find(0x1000), nullptr);
+  EXPECT_NE(cache_.Find(0x5000), nullptr);
+  for (uint64_t at = 0x10000; at < 0x20000; at += 512) {
+    Insert(cache_, at, 3, CodeCache::kMaxBlock);
+  }
+  cache_.Trim();
+  EXPECT_EQ(cache_.Find(0x1000), nullptr);
+  EXPECT_FALSE(flags_.Has(0x1000, PageFlags::kCode));
+  // From now on all of it is this user's own.
+  Insert(cache_, 0x1000, 1);
+  cache_.Trim();
+  EXPECT_EQ(cache_.Find(0x1000), nullptr);
+}
+
 }  // namespace
 }  // namespace cube::vmm::ring0

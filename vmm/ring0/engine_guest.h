@@ -33,6 +33,7 @@ class EngineGuest {
   // Runs until an exit that has a meaning, or nobody's. `before_run` is called before each KVM_RUN.
   Result<MicroGuest::Exit> Run(uint32_t id = 0, const std::function<void()>& before_run = {});
 
+  Ring0Shared& shared() { return *shared_; }
   Ring0Engine& engine(uint32_t id = 0) { return *engines_[id]; }
 
  private:

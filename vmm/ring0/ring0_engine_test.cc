@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "vmm/paging.h"
+#include "vmm/pit_on_demand.h"
 #include "vmm/ring0/engine_guest.h"
 #include "vmm/ring0/guest_code.h"
 #include "vmm/segments.h"
@@ -119,6 +120,18 @@ CUBE_GUEST_CODE(patch, R"(
   jb 1b
 )")
 
+// The gate of the interval timer's third counter, and a port of nobody's.
+CUBE_GUEST_CODE(read_ports, R"(
+  mov $0xe0, %al
+  out %al, $0x43           # latch the status of counters
+  in $0x40, %al
+  mov %al, 0x14000
+  in $0x61, %al
+  mov %al, 0x14001
+  in $0x70, %al
+  mov %al, 0x14002
+)")
+
 class Ring0EngineTest : public testing::Test {
  protected:
   void Create(const EngineGuest::Options& options) {
@@ -199,6 +212,33 @@ TEST_F(Ring0EngineTest, TimeIsWhatKvmMakesOfTheGuestsWrites) {
 }
 
 class ReplayTest : public Ring0EngineTest, public testing::WithParamInterface<uint32_t> {};
+
+TEST_F(Ring0EngineTest, ThePitIsMadeWhenTheGuestComesToItsPorts) {
+  CreateWithApic();
+  const KvmVm& vm = guest_->micro().vm();
+  kvm_pit_state2 state = {};
+  state.channels[0].mode = 4;
+  state.channels[0].count = 0x1234;
+  PitOnDemand pit;
+  pit.Defer(state);
+  std::vector<uint16_t> ports;
+  guest_->shared().foreign_port = [&](uint16_t port) {
+    ports.push_back(port);
+    return pit.OnPort(vm, port);
+  };
+  EXPECT_FALSE(vm.GetPit().ok());
+  Start(read_ports());
+  // The port that nobody claims leaves for user space.
+  EXPECT_EQ(Run().kind, Kind::kKvm);
+  ASSERT_GE(ports.size(), 4u);
+  EXPECT_EQ((std::vector<uint16_t>(ports.begin(), ports.begin() + 4)),
+            (std::vector<uint16_t>{0x43, 0x40, 0x61, 0x70}));
+  EXPECT_FALSE(pit.deferred().has_value());
+  auto made = vm.GetPit();
+  ASSERT_TRUE(made.ok());
+  EXPECT_EQ(made->channels[0].mode, 4);
+  EXPECT_EQ(made->channels[0].count, 0x1234u);
+}
 
 TEST_P(ReplayTest, NoInterruptShowsTheStub) {
   for (bool nmi : {false, true}) {
