@@ -1,6 +1,8 @@
 #ifndef CUBE_VMM_RING0_INTERPRETER_OBSERVER_H_
 #define CUBE_VMM_RING0_INTERPRETER_OBSERVER_H_
 
+#include <cstdint>
+
 #include "vmm/kvm/kvm_api.h"
 #include "vmm/ring0/cpu.h"
 
@@ -14,6 +16,10 @@ class InterpreterObserver {
   // As ring0::Interpret(). `segments` is the vCPU's as the guest set it, descriptor tables
   // included.
   virtual Stop Interpret(Cpu& cpu, const kvm_sregs& segments) = 0;
+  // How many instructions of ring 0 the guest is to run, if it does not halt, between arming its
+  // timer and the interrupt of it. Who makes the guest very slow needs it: by the host's clock
+  // the timer is then always due, and to serve it all the guest does. 0: the host's clock decides.
+  virtual uint64_t InstructionsPerTick() const { return 0; }
 };
 
 }  // namespace cube::vmm::ring0

@@ -82,9 +82,13 @@ Result<std::unique_ptr<Lockstep>> Lockstep::Create(const Kvm& kvm, const GuestMe
 Stop Lockstep::Interpret(Cpu& cpu, const kvm_sregs& segments) {
   if (delivering_) {
     // The engine has delivered what the last instruction raised. KVM's step goes on to the first
-    // instruction of the handler.
+    // instruction of the handler; the assist layer, whose INT is, stops before it.
     delivering_ = false;
     ++counts_.exceptions;
+    if (cpu.exception.is_trap) {
+      raised_.runs_on = false;
+      raised_.after = CpuState::Of(cpu, cpu.rip);
+    }
     executed_.push_back(raised_);
     return RunStretches(cpu, segments);
   }

@@ -46,6 +46,8 @@ class Lockstep : public InterpreterObserver {
     uint64_t length = 1;
     // If not 0, another begins with every so many entries from user mode.
     uint64_t entries = 0;
+    // See InterpreterObserver::InstructionsPerTick().
+    uint64_t instructions_per_tick = 0;
     // Called after each instruction of a stretch, with its number from 0 over all stretches: to
     // spoil what the interpreter has done.
     std::function<void(Cpu& cpu, const Op* next, uint64_t number)> spoil;
@@ -62,6 +64,7 @@ class Lockstep : public InterpreterObserver {
                                                   Options options);
 
   Stop Interpret(Cpu& cpu, const kvm_sregs& segments) override;
+  uint64_t InstructionsPerTick() const override { return options_.instructions_per_tick; }
 
   // What happened so far; once the vCPU is stopped.
   struct Counts {

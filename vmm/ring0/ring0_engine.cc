@@ -3,6 +3,7 @@
 #include <x86intrin.h>
 
 #include <cstring>
+#include <utility>
 
 #include "vmm/assist/guest_virtual.h"
 #include "vmm/ring0/handler_support.h"
@@ -376,6 +377,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnStop(KvmVcpu* vcpu, Stop stop) {
         Leave();
         return Outcome::kStopped;
       }
+      CUBE_TRY(ReleaseTimer(vcpu, false));
       if (InterruptMayWait()) {
         ++counters_.injections;
         CUBE_TRY(EnterPoll(vcpu));
@@ -400,6 +402,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnStop(KvmVcpu* vcpu, Stop stop) {
       CUBE_TRY(EnterUser(vcpu));
       return Outcome::kRun;
     case Stop::kHalt:
+      CUBE_TRY(ReleaseTimer(vcpu, true));
       CUBE_TRY(Enter(vcpu, Mode::kHalt, cpu_->cs));
       return Outcome::kRun;
     case Stop::kPort:
@@ -488,12 +491,15 @@ bool Ring0Engine::WriteMsrDirectly(KvmVcpu* vcpu, uint32_t index, uint64_t value
   bool apic = index >= kMsrX2ApicFirst && index <= kMsrX2ApicLast;
   bool direct = apic || index == kMsrTscDeadline || index == kMsrStar || index == kMsrLstar ||
                 index == kMsrSyscallMask;
-  const kvm_msr_entry entry = {index, 0, value};
+  bool held = index == kMsrTscDeadline && shared_->observer != nullptr &&
+              shared_->observer->InstructionsPerTick() != 0;
+  const kvm_msr_entry entry = {index, 0, held ? 0 : value};
   if (!direct || !vcpu->SetMsrs({&entry, 1}).ok()) return false;
   if (apic) OnApicWritten(index, value);
   switch (index) {
     case kMsrTscDeadline:
-      deadline_ = value == 0 ? ~0ull : value;
+      deadline_ = value == 0 || held ? ~0ull : value;
+      if (held) HoldTimer(value);
       break;
     case kMsrStar:
       star_ = value;
@@ -509,6 +515,18 @@ bool Ring0Engine::WriteMsrDirectly(KvmVcpu* vcpu, uint32_t index, uint64_t value
       break;
   }
   return true;
+}
+
+void Ring0Engine::HoldTimer(uint64_t deadline) {
+  held_deadline_ = deadline;
+  held_until_ = cpu_->instructions + shared_->observer->InstructionsPerTick();
+}
+
+Status Ring0Engine::ReleaseTimer(KvmVcpu* vcpu, bool halts) {
+  if (held_deadline_ == 0 || (!halts && cpu_->instructions < held_until_)) return OkStatus();
+  deadline_ = std::exchange(held_deadline_, 0);
+  const kvm_msr_entry entry = {kMsrTscDeadline, 0, deadline_};
+  return vcpu->SetMsrs({&entry, 1});
 }
 
 void Ring0Engine::OnApicWritten(uint32_t index, uint64_t value) {

@@ -105,9 +105,14 @@ class Ring0Engine {
   Result<Outcome> AccessMsr(KvmVcpu* vcpu);
   // False if KVM must be shown the instruction itself.
   bool WriteMsrDirectly(KvmVcpu* vcpu, uint32_t index, uint64_t value);
+  // The guest's timer, where an observer holds it back: armed in KVM once it is to go off.
+  void HoldTimer(uint64_t deadline);
+  Status ReleaseTimer(KvmVcpu* vcpu, bool halts);
   void OnApicWritten(uint32_t index, uint64_t value);
   // False if the guest cannot take it: a triple fault.
   bool Deliver(const Exception& exception);
+  // Of the guest's code; none if there is no memory.
+  std::optional<uint8_t> CodeByte(uint64_t rip);
   Status OnMsrWritten(KvmVcpu* vcpu, std::optional<uint32_t> index);
   bool InterruptMayWait() const;
   uint8_t NmiStack();
@@ -158,6 +163,8 @@ class Ring0Engine {
 
   uint64_t star_ = 0, lstar_ = 0, flag_mask_ = 0;
   uint64_t deadline_ = ~0ull;   // guest TSC of the next timer interrupt
+  uint64_t held_deadline_ = 0;  // of which KVM does not know yet; 0: none
+  uint64_t held_until_ = 0;     // instruction count
   uint64_t last_run_ = 0;       // host TSC of the last KVM_RUN
   uint64_t poll_interval_ = 0;  // in ticks of the host's TSC
   uint64_t spin_limit_ = 0;     // likewise
