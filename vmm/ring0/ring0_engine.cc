@@ -234,8 +234,10 @@ Status Ring0Engine::Enter(KvmVcpu* vcpu, Mode mode, uint16_t code) {
     announced_->store(false, std::memory_order_relaxed);
     more_may_wait_ = false;
   }
-  // STI and HLT themselves.
-  if (mode == Mode::kHalt) expected_emulated_ = emulated_.Read() + 2;
+  if (mode == Mode::kHalt) {
+    constexpr uint8_t kSti = 0xfb;
+    expected_emulated_ = emulated_.Read() + (CodeByte(cpu_->rip) == kSti ? 2 : 1);
+  }
   if (mode != Mode::kReplay) Leave();
   if (mode == Mode::kUser && several_vcpus_) shared_->GiveWay();
   return OkStatus();
@@ -466,13 +468,19 @@ Result<Ring0Engine::Outcome> Ring0Engine::Assist(KvmVcpu* vcpu) {
   }
 }
 
+std::optional<uint8_t> Ring0Engine::CodeByte(uint64_t rip) {
+  SoftMmu::Page page;
+  if (!mmu_.Translate(*cpu_, rip, SoftMmu::Access::kFetch, &page) || page.host == nullptr) {
+    return std::nullopt;
+  }
+  return *page.host;
+}
+
 Result<Ring0Engine::Outcome> Ring0Engine::AccessMsr(KvmVcpu* vcpu) {
   Cpu& cpu = *cpu_;
   ++counters_.msrs;
-  SoftMmu::Page page;
   // WRMSR is 0f 30, RDMSR 0f 32.
-  bool write = mmu_.Translate(cpu, cpu.rip + 1, SoftMmu::Access::kFetch, &page) &&
-               page.host != nullptr && *page.host == 0x30;
+  bool write = CodeByte(cpu.rip + 1) == 0x30;
   auto index = static_cast<uint32_t>(cpu.r[kRcx]);
   uint64_t value = cpu.r[kRdx] << 32 | static_cast<uint32_t>(cpu.r[kRax]);
   if (write && WriteMsrDirectly(vcpu, index, value)) {

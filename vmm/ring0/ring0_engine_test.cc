@@ -76,6 +76,8 @@ CUBE_GUEST_CODE(to_user, R"(
   push $0x20000
   iretq
 )")
+CUBE_GUEST_CODE(halt, "movl $1, 0x14000; sti; hlt")
+CUBE_GUEST_CODE(halt_alone, "sti; movl $1, 0x14000; nop; hlt")
 // Goes round with interrupts off until the handler below has been there 50 times. Its stack belongs
 // to somebody else, as behind a SYSCALL.
 CUBE_GUEST_CODE(count_nmis, R"(
@@ -266,6 +268,22 @@ TEST_P(ReplayTest, NoInterruptShowsTheStub) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Vcpus, ReplayTest, testing::Values(1, 2));
+
+// All that is known of a guest's tables and code is lost if KVM seems to have run more than the HLT.
+TEST_F(Ring0EngineTest, AHaltThatAnInterruptEndsIsNoMoreThanThat) {
+  for (const GuestCode& code : {halt(), halt_alone()}) {
+    CreateWithApic();
+    Start(code);
+    std::thread sender([this] {
+      while (Watch(kData) == 0) sched_yield();
+      Send(false);
+    });
+    ExpectKind(Run(), Kind::kException, kInterruptVector);
+    sender.join();
+    EXPECT_EQ(Peek<uint8_t>(Frame(0) - 1), 0xf4);
+    EXPECT_EQ(guest_->engine().Counts()["ring0 resynchronisations"], 0u);
+  }
+}
 
 TEST_F(Ring0EngineTest, NmiReachesRing0WithInterruptsOff) {
   CreateWithApic();

@@ -24,7 +24,11 @@ Result<Ring0Engine::Outcome> Ring0Engine::TakeOver(KvmVcpu* vcpu) {
   mmu_.Refresh(*cpu_);
   bool halted = mode_ == Mode::kHalt;
   mode_ = Mode::kInterpret;
-  if (halted && emulated_.Read() > expected_emulated_) CUBE_TRY(Resynchronise(vcpu));
+  if (halted) {
+    // The OUT of the stub's gate is one of KVM's, too.
+    uint64_t gate = vcpu->run()->exit_reason == KVM_EXIT_IO ? 1 : 0;
+    if (emulated_.Read() > expected_emulated_ + gate) CUBE_TRY(Resynchronise(vcpu));
+  }
   return Outcome::kRun;
 }
 
