@@ -45,19 +45,5 @@ TEST(StressBoot, FiftyInARow) {
   }
 }
 
-class StressReference : public ::testing::TestWithParam<Subtest> {};
-
-TEST_P(StressReference, KvmsEmulatorAgrees) {
-  std::vector<std::string> command = {"/bin/stress", "-n", GetParam().rounds, GetParam().name};
-  std::string engine = RunQuietly({"--ring0", "engine"}, command);
-  EXPECT_EQ(engine.rfind(std::string(GetParam().name) + " ok ", 0), 0u) << engine;
-  EXPECT_EQ(RunQuietly({"--ring0", "kvm"}, command, 600), engine);
-}
-
-// Short: a system call takes KVM's emulator a millisecond, a fork a quarter of a second.
-INSTANTIATE_TEST_SUITE_P(All, StressReference,
-                         ::testing::Values(Subtest{"model", "30"}, Subtest{"nested_signals", "1"}),
-                         [](const auto& info) { return std::string(info.param.name); });
-
 }  // namespace
 }  // namespace cube::testing
