@@ -3,10 +3,12 @@
 
     run_modules.py [--known FILE] [--times] [--only TEST] {--list FILE | MODULE...}
 
-The modules are those named, or those in a FILE, one a line. Each module runs in a process and a folder of its own. A test that fails must be in FILE, whose
-lines are `test id: reason`, and a test in FILE that was run must fail: the list never holds more
-than it must. Only where the line begins with `~ ` may it also pass: such a test asserts how long
-something takes. A module whose tests were all skipped, or that has none, has failed.
+The modules are those named, or those in a FILE, one a line. Each module runs in a process and a
+folder of its own. A test that fails must be in FILE, whose lines are `test id: reason`, and a test
+in FILE that was run must fail: the list never holds more than it must. Only where the line begins
+with `~ ` may it also pass: such a test asserts how long something takes. Where it begins with `- `
+the test is not run, since it would never end. A module whose tests were all skipped, or that has
+none, has failed.
 
 Prints one line per module, what each test that fails unexpectedly had to say, and a last line of
 sums. The exit status is 1 if anything was unexpected.
@@ -26,6 +28,8 @@ import time
 import unittest
 
 TIME_LIMIT = 600  # seconds for one module, where a hang would else say nothing
+# What modules may use that none does by default. This one's network is the host's own.
+RESOURCES = {"test_socketserver": ["network"]}
 
 
 class Outcomes(unittest.TestResult):
@@ -78,18 +82,20 @@ def flatten(suite):
             yield test
 
 
-def run_here(module, only, report_fd):
+def run_here(module, only, leave_out, report_fd):
     """In a process of its own: the tests of one module; the outcome as JSON to `report_fd`."""
     from test import support
     # Some tests open all that the hard limit allows, and a guest's allows a million.
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 4096))
-    support.use_resources = []  # nothing that wants a network, a sound card or an hour
+    # Nothing that wants a network, a sound card or an hour.
+    support.use_resources = RESOURCES.get(module, [])
     support.verbose = 0
     outcomes = Outcomes()
 
     def run_suite(suite):
-        if only:
-            suite = unittest.TestSuite(test for test in flatten(suite) if test.id() in only)
+        if only or leave_out:
+            suite = unittest.TestSuite(test for test in flatten(suite) if test.id() not in leave_out
+                                       and (not only or test.id() in only))
         suite.run(outcomes)
 
     # Some modules make what they test themselves, all of them end there (test/libregrtest).
@@ -107,13 +113,16 @@ def run_here(module, only, report_fd):
     os._exit(0)
 
 
-def run_module(module, only):
+def run_module(module, only, leave_out):
     """The report of run_here() in a process group of its own, or what it died of."""
     folder = tempfile.mkdtemp(prefix=module + "-")
     read_end, write_end = os.pipe()
     command = [sys.executable, os.path.abspath(__file__), "--report", str(write_end), module]
     for test in only:
         command += ["--only", test]
+    for test in leave_out:
+        if test.startswith(f"test.{module}."):
+            command += ["--leave-out", test]
     output = tempfile.TemporaryFile()
     process = subprocess.Popen(command, cwd=folder, pass_fds=[write_end], stdin=subprocess.DEVNULL,
                                stdout=output, stderr=output, start_new_session=True,
@@ -140,8 +149,8 @@ def run_module(module, only):
 
 
 def read_known(path):
-    """{test id: whether it must fail}."""
-    known = {}
+    """{test id: whether it must fail}, and those not to run."""
+    known, endless = {}, []
     with open(path, encoding="utf-8") as file:
         for line in file:
             test, separator, _ = line.strip().partition(": ")
@@ -149,8 +158,11 @@ def read_known(path):
                 continue
             if not separator:
                 sys.exit(f"{path}: '{line.strip()}' gives no reason")
-            known[test.removeprefix("~ ")] = not test.startswith("~ ")
-    return known
+            if test.startswith("- "):
+                endless.append(test.removeprefix("- "))
+            else:
+                known[test.removeprefix("~ ")] = not test.startswith("~ ")
+    return known, endless
 
 
 def check(module, report, known, only):
@@ -173,13 +185,14 @@ def main():
     parser.add_argument("--known")
     parser.add_argument("--times", action="store_true", help="say how long each module took")
     parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--leave-out", action="append", default=[])
     parser.add_argument("--report", type=int)
     parser.add_argument("--list")
     parser.add_argument("modules", nargs="*")
     args = parser.parse_args()
     if args.report is not None:
-        run_here(args.modules[0], args.only, args.report)
-    known = read_known(args.known) if args.known else {}
+        run_here(args.modules[0], args.only, args.leave_out, args.report)
+    known, endless = read_known(args.known) if args.known else ({}, [])
     modules = args.modules
     if args.list:
         with open(args.list, encoding="utf-8") as file:
@@ -188,7 +201,7 @@ def main():
     bad = 0
     for module in modules:
         start = time.monotonic()
-        report = run_module(module, args.only)
+        report = run_module(module, args.only, endless)
         unexpected = check(module, report, known, args.only)
         took = f" in {time.monotonic() - start:.1f} s" if args.times else ""
         print(f"{module}: {report['run']} run, {report['skipped']} skipped, "
