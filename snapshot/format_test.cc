@@ -16,6 +16,31 @@ namespace {
 
 constexpr uint64_t kPage = 4096;
 
+Hardware AnyHardware() {
+  Hardware hardware;
+  DiskHardware root;
+  root.name = "vda";
+  root.options.id = "root";
+  root.options.limits = {.bytes_per_second = 1000, .operations_per_second = 10};
+  root.files = {{"/images/debian.ext4", 1 << 30, 17, 1234567890123456789}};
+  root.layer_blocks = 3;
+  root.layer_xxh3 = std::string(32, 'c');
+  DiskHardware data;
+  data.name = "vdb";
+  data.options.engine = devices::blk::IoEngine::Kind::kThread;
+  data.read_only = true;
+  data.files = {{"/images/data", 512, 18, 1}, {"/images/layer", 8704, 19, 2}};
+  hardware.disks = {root, data};
+  hardware.balloon_pages = 256;
+  hardware.shares = {{.directory = "/srv/work", .tag = "work", .host_gid = 7}};
+  hardware.nics = {{.mac = {2, 1, 2, 3, 4, 0xff},
+                    .mtu = 1400,
+                    .offloads = false,
+                    .receive = {.bytes_per_second = 5}}};
+  hardware.vsock_cid = 3;
+  return hardware;
+}
+
 Manifest AnyManifest() {
   Manifest manifest;
   manifest.id = NewSnapshotId().value();
@@ -24,7 +49,8 @@ Manifest AnyManifest() {
   manifest.cpus = 2;
   manifest.ring0 = "engine";
   manifest.kernel = "quiet \"quoted\"";
-  manifest.devices = {"rng", "vda"};
+  manifest.hardware = AnyHardware();
+  manifest.devices = {"vda", "vdb", "balloon", "rng", "fs-work", "eth0", "vsock"};
   manifest.state_bytes = 17;
   manifest.state_xxh3 = std::string(16, 'a');
   manifest.memory_xxh3 = std::string(32, 'b');
@@ -57,6 +83,27 @@ std::string With(const std::string& from, const std::string& to) {
                        static_cast<unsigned long long>(XXH3_64bits(text.data(), text.size())));
 }
 
+TEST(Manifest, KeepsTheHardware) {
+  Hardware read = Manifest::Parse(AnyManifest().ToJson()).value().hardware;
+  ASSERT_EQ(read.disks.size(), 2u);
+  EXPECT_EQ(read.disks[0].options.id, "root");
+  EXPECT_EQ(read.disks[0].options.limits.operations_per_second, 10u);
+  EXPECT_EQ(read.disks[0].files[0].modified, 1234567890123456789u);
+  EXPECT_EQ(read.disks[0].layer_name(), "disk-vda");
+  EXPECT_TRUE(read.disks[1].read_only);
+  EXPECT_EQ(read.disks[1].options.engine, devices::blk::IoEngine::Kind::kThread);
+  EXPECT_EQ(read.disks[1].files[1].path, "/images/layer");
+  EXPECT_EQ(read.shares[0].directory, "/srv/work");
+  EXPECT_EQ(read.shares[0].host_uid, std::nullopt);
+  EXPECT_EQ(read.shares[0].host_gid, 7u);
+  EXPECT_EQ(read.shares[0].guest_uid, 1000u);
+  EXPECT_EQ(read.nics[0].mac[5], 0xff);
+  EXPECT_EQ(read.nics[0].mtu, 1400u);
+  EXPECT_FALSE(read.nics[0].offloads);
+  EXPECT_EQ(read.nics[0].receive.bytes_per_second, 5u);
+  EXPECT_EQ(read.vsock_cid, 3u);
+}
+
 TEST(Manifest, EveryFlippedBitIsFound) {
   std::string text = AnyManifest().ToJson();
   for (size_t bit = 0; bit + 8 < 8 * text.size(); ++bit) {  // the newline at the end does not count
@@ -74,6 +121,20 @@ TEST(Manifest, SaysWhatIsWrong) {
             "snapshot format version 2, this is version 1");
   EXPECT_EQ(Reason(With("\"cpus\":2", "\"cpus\":-1")), "\"cpus\" is not a whole number");
   EXPECT_EQ(Reason(With("\"cpus\":2", "\"cpus\":0")), "0 vCPUs");
+  EXPECT_EQ(Reason(With("\"vda\",\"vdb\"", "\"vda\",\"vdc\"")),
+            "\"devices\" and \"hardware\" do not name the same");
+  EXPECT_EQ(Reason(With("\"name\":\"vda\"", "\"name\":\"../\"")), "a disk is not named vda to vdz");
+  EXPECT_EQ(Reason(With("\"name\":\"vdb\"", "\"name\":\"vda\"")), "disk 1 is named vda");
+  EXPECT_EQ(Reason(With("\"/images/data\"", "\"images\"")),
+            "vdb has a file without an absolute path");
+  EXPECT_EQ(Reason(With("\"engine\":\"auto\"", "\"engine\":\"x\"")), "vda's \"engine\" is unknown");
+  EXPECT_EQ(Reason(With("\"layer_blocks\":3", "\"layer_blocks\":0")),
+            "vda has a layer of 0 blocks and the checksum \"" + std::string(32, 'c') + "\"");
+  EXPECT_EQ(Reason(With("\"tag\":\"work\"", "\"tag\":\"..\"")),
+            "tag \"..\": 1 to 36 of A-Z, a-z, 0-9, '.', '_' and '-' are valid");
+  EXPECT_EQ(Reason(With("\"mtu\":1400", "\"mtu\":70000")), "an MTU of 70000");
+  EXPECT_EQ(Reason(With("02:01:02:03:04:ff", "02:01:02:03:04:fff")),
+            "\"mac\" is not XX:XX:XX:XX:XX:XX");
   EXPECT_EQ(Reason(With("\"parent\":\"\"", "\"parent\":\"zz\"")),
             "\"parent\" is neither empty nor 32 hexadecimal digits");
   EXPECT_EQ(Reason(With("\"parent_path\":\"\"", "\"parent_path\":\"x\"")),

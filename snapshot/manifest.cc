@@ -6,6 +6,7 @@
 #include <boost/json.hpp>
 
 #include "base/json_writer.h"
+#include "snapshot/json_fields.h"
 
 namespace cube::snapshot {
 namespace {
@@ -13,43 +14,7 @@ namespace {
 namespace json = boost::json;
 
 constexpr size_t kIdDigits = 32;
-constexpr int kMaxDepth = 4;
-
-class Fields {
- public:
-  explicit Fields(const json::object& object) : object_(object) {}
-
-  Result<std::string> String(const char* name) const {
-    const json::value* value = object_.if_contains(name);
-    if (value == nullptr) return Errorf("\"%s\" is missing", name);
-    if (!value->is_string()) return Errorf("\"%s\" is not a string", name);
-    return std::string(value->get_string());
-  }
-  Result<uint64_t> Number(const char* name) const {
-    const json::value* value = object_.if_contains(name);
-    if (value == nullptr) return Errorf("\"%s\" is missing", name);
-    json::error_code failed;
-    auto number = value->to_number<uint64_t>(failed);
-    if (failed) return Errorf("\"%s\" is not a whole number", name);
-    return number;
-  }
-  Result<std::vector<std::string>> Strings(const char* name, size_t limit) const {
-    const json::value* value = object_.if_contains(name);
-    if (value == nullptr) return Errorf("\"%s\" is missing", name);
-    if (!value->is_array() || value->get_array().size() > limit) {
-      return Errorf("\"%s\" is not a list of at most %zu", name, limit);
-    }
-    std::vector<std::string> strings;
-    for (const json::value& item : value->get_array()) {
-      if (!item.is_string()) return Errorf("\"%s\" holds what is not a string", name);
-      strings.emplace_back(item.get_string());
-    }
-    return strings;
-  }
-
- private:
-  const json::object& object_;
-};
+constexpr int kMaxDepth = 8;
 
 // How the checksum of everything before it stands in the file.
 constexpr const char* kChecksumKey = ",\"xxh3\":\"";
@@ -88,6 +53,8 @@ std::string Manifest::ToJson() const {
   writer.Key("devices").BeginArray();
   for (const std::string& device : devices) writer.String(device);
   writer.EndArray();
+  writer.Key("hardware");
+  hardware.Write(&writer);
   writer.Key("state_bytes").Uint(state_bytes);
   writer.Key("state_xxh3").String(state_xxh3);
   writer.Key("memory_file_bytes").Uint(memory_file_bytes);
@@ -109,7 +76,7 @@ Result<Manifest> Manifest::Parse(std::string_view text) {
   json::value value = json::parse({text.data(), text.size()}, failed, {}, options);
   if (failed) return Errorf("not JSON: %s", failed.message().c_str());
   if (!value.is_object()) return Errorf("not a JSON object");
-  Fields fields(value.get_object());
+  JsonFields fields(value.get_object());
   CUBE_ASSIGN(uint64_t version, fields.Number("version"));
   if (version != kVersion) {
     return Errorf("snapshot format version %llu, this is version %llu",
@@ -131,6 +98,11 @@ Result<Manifest> Manifest::Parse(std::string_view text) {
   CUBE_ASSIGN(manifest.ring0, fields.String("ring0"));
   CUBE_ASSIGN(manifest.kernel, fields.String("kernel"));
   CUBE_ASSIGN(manifest.devices, fields.Strings("devices", 64));
+  CUBE_ASSIGN(JsonFields hardware, fields.Object("hardware"));
+  CUBE_ASSIGN(manifest.hardware, Hardware::Read(hardware));
+  if (manifest.hardware.DeviceNames() != manifest.devices) {
+    return Errorf("\"devices\" and \"hardware\" do not name the same");
+  }
   CUBE_ASSIGN(manifest.state_bytes, fields.Number("state_bytes"));
   CUBE_ASSIGN(manifest.state_xxh3, fields.String("state_xxh3"));
   CUBE_ASSIGN(manifest.memory_file_bytes, fields.Number("memory_file_bytes"));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "snapshot/hardware.h"
 
 namespace cube::snapshot {
 
@@ -24,6 +25,7 @@ struct Manifest {
   std::string ring0;                 // "native", "engine" or "emulator": what ran ring 0
   std::string kernel;                // the guest kernel's command line, for people
   std::vector<std::string> devices;  // names, in the order the guest knows them
+  Hardware hardware;                 // those devices
   uint64_t state_bytes = 0;
   std::string state_xxh3;  // xxh3-64 of the file `state`
   uint64_t memory_file_bytes = 0;

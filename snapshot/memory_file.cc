@@ -8,9 +8,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <memory>
 
 #include "base/mapping.h"
+#include "snapshot/page_hasher.h"
 
 namespace cube::snapshot {
 namespace {
@@ -30,28 +30,6 @@ static_assert(sizeof(DiffHeader) == 32);
 static_assert(sizeof(PlacedRun) == 24);
 
 uint64_t RoundUp(uint64_t value) { return (value + kPage - 1) / kPage * kPage; }
-
-class Hasher {
- public:
-  Hasher() : state_(XXH3_createState(), XXH3_freeState) { XXH3_128bits_reset(state_.get()); }
-  void Add(const void* data, size_t size) { XXH3_128bits_update(state_.get(), data, size); }
-  // Pages of an image and where they lie, however they were cut into pieces.
-  void AddPages(std::span<const uint8_t> pages, uint64_t offset) {
-    for (uint64_t at = 0; at < pages.size(); at += kPage) {
-      uint64_t place = offset + at;
-      Add(&place, sizeof place);
-      Add(pages.data() + at, kPage);
-    }
-  }
-  std::string Hex() const {
-    XXH128_hash_t hash = XXH3_128bits_digest(state_.get());
-    return Format("%016llx%016llx", static_cast<unsigned long long>(hash.high64),
-                  static_cast<unsigned long long>(hash.low64));
-  }
-
- private:
-  std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state_;
-};
 
 Status PwriteAll(int fd, const uint8_t* data, size_t size, uint64_t offset) {
   while (size > 0) {
@@ -83,7 +61,7 @@ bool IsZero(const uint8_t* page) {
 
 Result<MemoryFileInfo> WriteBaseMemory(int fd, std::span<const std::span<const uint8_t>> image) {
   MemoryFileInfo info;
-  Hasher hasher;
+  PageHasher hasher;
   uint64_t offset = 0;
   for (std::span<const uint8_t> region : image) {
     for (uint64_t at = 0; at < region.size();) {
@@ -112,9 +90,9 @@ Result<MemoryFileInfo> WriteBaseMemory(int fd, std::span<const std::span<const u
 
 Result<std::string> HashBaseMemory(int fd) {
   CUBE_ASSIGN(uint64_t size, FileSize(fd));
-  if (size == 0) return Hasher().Hex();
+  if (size == 0) return PageHasher().Hex();
   CUBE_ASSIGN(Mapping map, Mapping::Map(size, PROT_READ, MAP_PRIVATE, fd, 0, "a memory image"));
-  Hasher hasher;
+  PageHasher hasher;
   uint64_t whole = size / kPage * kPage;
   for (uint64_t at = 0; at < whole;) {
     // Holes are zeros, and so are pages of data that hold nothing else.
@@ -149,7 +127,7 @@ Result<MemoryFileInfo> WriteDiffMemory(int fd, const std::vector<PageRun>& runs,
   if (!index.empty()) {
     memcpy(front.data() + sizeof header, index.data(), index.size() * sizeof(PlacedRun));
   }
-  Hasher hasher;
+  PageHasher hasher;
   hasher.Add(front.data(), front.size());
   CUBE_TRY(PwriteAll(fd, front.data(), front.size(), 0));
   uint64_t offset = data;
@@ -211,7 +189,7 @@ Result<std::vector<PlacedRun>> ReadDiffIndex(int fd, uint64_t image_bytes) {
 
 Result<std::string> HashDiffMemory(int fd) {
   CUBE_ASSIGN(uint64_t size, FileSize(fd));
-  Hasher hasher;
+  PageHasher hasher;
   if (size != 0) {
     CUBE_ASSIGN(Mapping map, Mapping::Map(size, PROT_READ, MAP_PRIVATE, fd, 0, "a memory diff"));
     hasher.Add(map.data(), map.size());

@@ -9,12 +9,18 @@
 #include <utility>
 
 #include "base/byte_io.h"
+#include "snapshot/layer_file.h"
 #include "snapshot/machine_sections.h"
 #include "snapshot/state_file.h"
 #include "snapshot/verified_stamp.h"
 #include "vmm/memory_map.h"
 
 namespace cube::snapshot {
+
+using ::cube::devices::blk::Disk;
+using ::cube::devices::blk::DiskStack;
+using ::cube::devices::blk::OverlayFile;
+
 namespace {
 
 Result<std::vector<uint8_t>> ReadSmallFile(const std::string& path, size_t limit) {
@@ -41,6 +47,21 @@ Error At(const std::string& file, const Error& error) { return Error(error).Wrap
 
 std::string ParentPath(const std::string& path, const std::string& parent) {
   return parent.starts_with('/') ? parent : path + "/" + parent;
+}
+
+// Image and layers that are not a snapshot's own, as they were when it was taken.
+Result<DiskStack> OpenOutside(const DiskHardware& disk) {
+  ::cube::devices::blk::DiskFiles files;
+  files.read_only = true;
+  files.base = disk.files[0].path;
+  for (size_t i = 1; i < disk.files.size(); ++i) files.layers.push_back(disk.files[i].path);
+  CUBE_ASSIGN(Disk opened, Disk::Open(files));
+  const DiskStack& stack = opened.stack();
+  CUBE_TRY(disk.files[0].Check(stack.image->get()));
+  for (size_t i = 1; i < disk.files.size(); ++i) {
+    CUBE_TRY(disk.files[i].Check(stack.layers[i - 1]->fd()));
+  }
+  return stack;
 }
 
 }  // namespace
@@ -78,6 +99,9 @@ Result<Snapshot> Snapshot::OpenAt(const std::string& path, size_t depth) {
                     static_cast<unsigned long long>(parent->manifest_.memory_bytes));
     }
     snapshot.layers_ = std::move(parent->layers_);
+    CUBE_TRY(snapshot.OpenDisks(&*parent));
+  } else {
+    CUBE_TRY(snapshot.OpenDisks(nullptr));
   }
   std::string state_path = path + "/state";
   CUBE_ASSIGN(std::vector<uint8_t> state, ReadSmallFile(state_path, kMaxStateFile));
@@ -141,7 +165,61 @@ Status Snapshot::OpenMemory(const std::string& path) {
 std::vector<int> Snapshot::descriptors() const {
   std::vector<int> all;
   for (const Layer& layer : layers_) all.push_back(layer.memory->get());
+  for (const DiskStack& disk : disks_) {
+    std::vector<int> files = disk.descriptors();
+    all.insert(all.end(), files.begin(), files.end());
+  }
   return all;
+}
+
+Status Snapshot::OpenDisks(const Snapshot* parent) {
+  const std::vector<DiskHardware>& disks = manifest_.hardware.disks;
+  if (parent != nullptr && parent->disks_.size() != disks.size()) {
+    return Errorf("%s has %zu disks, its parent %zu", path_.c_str(), disks.size(),
+                  parent->disks_.size());
+  }
+  for (size_t i = 0; i < disks.size(); ++i) {
+    const DiskHardware& disk = disks[i];
+    if (parent == nullptr) {
+      auto outside = OpenOutside(disk);
+      if (!outside.ok()) return Error(outside.error()).Wrap(path_ + ": disk " + disk.name);
+      CUBE_TRY(OpenDisk(disk, std::move(*outside)));
+      continue;
+    }
+    const DiskHardware& below = parent->manifest_.hardware.disks[i];
+    if (below.files != disk.files || below.read_only != disk.read_only) {
+      return Errorf("%s: disk %s is not made of the same files as that of its parent",
+                    path_.c_str(), disk.name.c_str());
+    }
+    CUBE_TRY(OpenDisk(disk, parent->disks_[i]));
+  }
+  return OkStatus();
+}
+
+Status Snapshot::OpenDisk(const DiskHardware& disk, DiskStack stack) {
+  if (disk.layer_blocks != 0) {
+    const std::string path = path_ + "/" + disk.layer_name();
+    CUBE_ASSIGN(OverlayFile layer,
+                OverlayFile::Open(path, stack.size, OverlayFile::Access::kReadOnly));
+    struct stat info;
+    if (fstat(layer.fd(), &info) < 0) return ErrnoError("%s", path.c_str());
+    if (layer.present().Count() != disk.layer_blocks) {
+      return Errorf("%s has %llu blocks, the manifest says %llu", path.c_str(),
+                    static_cast<unsigned long long>(layer.present().Count()),
+                    static_cast<unsigned long long>(disk.layer_blocks));
+    }
+    if (!IsStamped(path, info)) {
+      CUBE_ASSIGN(std::string hash, HashLayer(layer));
+      if (hash != disk.layer_xxh3) {
+        return Errorf("%s does not match its checksum: %s, should be %s", path.c_str(),
+                      hash.c_str(), disk.layer_xxh3.c_str());
+      }
+      (void)Stamp(path, info);
+    }
+    stack.layers.push_back(std::make_shared<const OverlayFile>(std::move(layer)));
+  }
+  disks_.push_back(std::move(stack));
+  return OkStatus();
 }
 
 Result<vmm::GuestMemory> Snapshot::MapMemory() const {

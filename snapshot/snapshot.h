@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "devices/blk/disk.h"
 #include "snapshot/manifest.h"
 #include "snapshot/memory_file.h"
 #include "vmm/guest_memory.h"
@@ -14,9 +15,9 @@
 
 namespace cube::snapshot {
 
-// A published snapshot, opened and checked: its state is in memory, the memory files of it and all
-// its parents are open. What it names may be deleted meanwhile; this goes on working. Immutable;
-// any thread, and children of a fork.
+// A published snapshot, opened and checked: its state is in memory, the memory and disk
+// files of it and all its parents are open. What it names may be deleted meanwhile; this goes on
+// working. Immutable; any thread, and children of a fork.
 class Snapshot {
  public:
   // Parents of parents at most.
@@ -33,6 +34,10 @@ class Snapshot {
 
   // The files that are open, for a child of a fork that closes what it does not need.
   std::vector<int> descriptors() const;
+
+  // What lies under each of the machine's disks, in their order: images, and the layers of parents
+  // and this. For any number of clones.
+  const std::vector<::cube::devices::blk::DiskStack>& disks() const { return disks_; }
 
   // The memory as it was, mapped privately: what is written is the caller's alone.
   Result<vmm::GuestMemory> MapMemory() const;
@@ -51,11 +56,14 @@ class Snapshot {
   Snapshot() = default;
   static Result<Snapshot> OpenAt(const std::string& path, size_t depth);
   Status OpenMemory(const std::string& path);
+  Status OpenDisks(const Snapshot* parent);
+  Status OpenDisk(const DiskHardware& disk, ::cube::devices::blk::DiskStack stack);
 
   std::string path_;
   Manifest manifest_;
   vmm::MachineState state_;
   std::vector<Layer> layers_;  // the base first
+  std::vector<::cube::devices::blk::DiskStack> disks_;
 };
 
 }  // namespace cube::snapshot

@@ -13,6 +13,7 @@
 #include <filesystem>
 
 #include "base/byte_io.h"
+#include "snapshot/layer_file.h"
 #include "snapshot/machine_sections.h"
 #include "snapshot/state_file.h"
 #include "snapshot/verified_stamp.h"
@@ -125,6 +126,30 @@ Status SnapshotWriter::WriteDiff(const vmm::MachineState& state, const vmm::Gues
   return OkStatus();
 }
 
+Status SnapshotWriter::WriteDisks(const std::vector<::cube::devices::blk::DiskStack>& disks,
+                                  const Snapshot* parent) {
+  std::vector<DiskHardware>& known = manifest_.hardware.disks;
+  if (disks.size() != known.size() ||
+      (parent != nullptr && parent->disks().size() != disks.size())) {
+    return Errorf("%zu disks, the machine has %zu", disks.size(), known.size());
+  }
+  for (size_t i = 0; i < disks.size(); ++i) {
+    const auto& layers = disks[i].layers;
+    size_t below = parent != nullptr ? parent->disks()[i].layers.size() : known[i].files.size() - 1;
+    if (below > layers.size()) {
+      return Errorf("disk %s has %zu layers, %zu lie below", known[i].name.c_str(), layers.size(),
+                    below);
+    }
+    auto layer =
+        WriteLayer(temporary_ + "/" + known[i].layer_name(), std::span(layers).subspan(below));
+    if (!layer.ok()) return Error(layer.error()).Wrap(path_ + ": disk " + known[i].name);
+    known[i].layer_blocks = layer->blocks;
+    known[i].layer_xxh3 = layer->xxh3;
+    if (layer->file.valid()) files_.push_back(std::move(layer->file));
+  }
+  return OkStatus();
+}
+
 Result<std::string> SnapshotWriter::Publish(bool durable) {
   std::string text = manifest_.ToJson();
   CUBE_ASSIGN(UniqueFd file, CreateFile("manifest.json"));
@@ -135,9 +160,15 @@ Result<std::string> SnapshotWriter::Publish(bool durable) {
     if (durable && fsync(written.get()) < 0)
       return ErrnoError("fsync of a file of %s", path_.c_str());
   }
-  struct stat info;
-  std::string memory = temporary_ + "/memory";
-  if (stat(memory.c_str(), &info) == 0) CUBE_TRY(Stamp(memory, info));
+  std::vector<std::string> hashed = {"memory"};
+  for (const DiskHardware& disk : manifest_.hardware.disks) {
+    if (disk.layer_blocks != 0) hashed.push_back(disk.layer_name());
+  }
+  for (const std::string& name : hashed) {
+    struct stat info;
+    std::string path = temporary_ + "/" + name;
+    if (stat(path.c_str(), &info) == 0) CUBE_TRY(Stamp(path, info));
+  }
   if (durable) CUBE_TRY(SyncFolder(temporary_));
   // Fails if somebody else was first, for then the folder is there and not empty.
   if (rename(temporary_.c_str(), path_.c_str()) < 0) {

@@ -30,6 +30,10 @@ class SnapshotWriter {
   // `runs` of the memory, sorted: what differs from `parent`.
   Status WriteDiff(const vmm::MachineState& state, const vmm::GuestMemory& memory,
                    const std::vector<PageRun>& runs, const Snapshot& parent);
+  // What the disks held when the memory was as it is written, in the order of the machine's; before
+  // Publish(). With a parent only what differs from it.
+  Status WriteDisks(const std::vector<::cube::devices::blk::DiskStack>& disks,
+                    const Snapshot* parent);
   // `durable`: on the disk when this returns. The id of the snapshot.
   Result<std::string> Publish(bool durable);
 

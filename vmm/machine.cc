@@ -255,7 +255,7 @@ Status Machine::RestoreDevices(const MachineState& state) {
 
 Result<MachineState> Machine::Save(const Kvm& kvm) {
   MachineState state;
-  for (auto& device : virtio_) device->Quiesce();
+  Quiesce();
   for (auto& device : virtio_) {
     StateWriter writer;
     CUBE_TRY(device->Save(&writer));
@@ -324,6 +324,10 @@ Status Machine::RestoreVm(const VmState& state) {
     CUBE_TRY(pit_.Make(vm_));
   }
   return state.Apply(vm_, false);
+}
+
+void Machine::Quiesce() {
+  for (auto& device : virtio_) device->Quiesce();
 }
 
 void Machine::Resume() {

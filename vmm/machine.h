@@ -99,6 +99,8 @@ class Machine {
   // called again. Requests under way in the devices are finished first, which may write to guest
   // memory: the memory is to be read after this. Resume() lets the devices go on.
   Result<MachineState> Save(const Kvm& kvm);
+  // Finishes the requests under way, as Save() does.
+  void Quiesce();
   void Resume();
   // Puts the machine in the state that Save() gave, its memory having been put so by the caller.
   // Once Stop() has returned; Start() goes on from there. After an error the machine is of no use.

@@ -61,7 +61,8 @@ Blk::~Blk() {
   disk_queue_.Drain();
   if (watched_fd_ >= 0) loop_->Remove(watched_fd_);
   // Nobody is left to hear of an error; the file then has what was committed before.
-  if (disk_.overlay() != nullptr && disk_.overlay()->uncommitted()) {
+  if (disk_.overlay() != nullptr && !disk_.overlay()->temporary() &&
+      disk_.overlay()->uncommitted()) {
     (void)disk_.overlay()->Commit();
   }
 }

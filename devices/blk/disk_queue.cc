@@ -164,7 +164,7 @@ void DiskQueue::Start(DiskTask* task) {
       StartRead(task);
       return;
     case Kind::kFlush:
-      if (disk_->read_only()) {
+      if (disk_->read_only() || !Durable()) {
         Finish(task);
         return;
       }
@@ -198,6 +198,10 @@ void DiskQueue::StartRead(DiskTask* task) {
     }
   }
   SubmitAll(task);
+}
+
+bool DiskQueue::Durable() const {
+  return disk_->overlay() == nullptr || !disk_->overlay()->temporary();
 }
 
 // Which blocks of the overlay a task touches, and which of them it must copy up.
@@ -359,7 +363,7 @@ void DiskQueue::FinishWrite(DiskTask* task) {
     disk_->overlay()->SetPresent(task->first_block, task->last_block - task->first_block + 1);
   }
   task->edges.clear();
-  if (written && write_through_) {
+  if (written && write_through_ && Durable()) {
     flushes_.push_back(task);
     if (!commit_under_way_) StartCommit();
   } else {

@@ -96,6 +96,8 @@ class DiskQueue {
   void Finish(DiskTask* task);
   void FinishWrite(DiskTask* task);
 
+  // Whether anything can be found after the process's end: a temporary overlay is never synced.
+  bool Durable() const;
   void PlanBlocks(DiskTask* task) const;
   bool MustWait(const DiskTask& task) const;
   void SubmitAll(DiskTask* task);

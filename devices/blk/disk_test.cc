@@ -247,5 +247,53 @@ TEST_F(DiskTest, FilesThatAreNotWhatTheyShouldBeAreRefusedInOneLine) {
   }
 }
 
+TEST_F(DiskTest, ATemporaryOverlayIsSealedAndLinked) {
+  auto expected = content_;
+  auto write = [&](Disk* disk, uint64_t first, uint32_t seed) {
+    auto bytes = Pattern(2 * kBlock, seed);
+    WriteBlocks(disk, first, bytes);
+    memcpy(expected.data() + first * kBlock, bytes.data(), bytes.size());
+  };
+  DiskStack stack = Disk::Open({.base = base_, .read_only = true}).value().stack();
+  auto temporary = [&] { return OverlayFile::CreateTemporary(scratch_.Path(""), kSize).value(); };
+  Disk disk = Disk::Over(stack, temporary()).value();
+  EXPECT_FALSE(disk.read_only());
+  write(&disk, 10, 2);
+  ASSERT_TRUE(disk.RollOver(temporary()).ok());
+  const auto at_rollover = expected;
+  // What comes later is not in the layer.
+  write(&disk, 11, 3);
+  EXPECT_EQ(ReadDisk(disk, 0, kSize), expected);
+  ASSERT_TRUE(disk.layers()[0]->Seal().ok());
+  ASSERT_TRUE(disk.layers()[0]->Link(scratch_.Path("layer")).value());
+  EXPECT_FALSE(disk.layers()[0]->Link(scratch_.Path("layer")).ok());
+  Disk other = Disk::Open({.base = base_, .layers = {scratch_.Path("layer")}}).value();
+  EXPECT_EQ(ReadDisk(other, 0, kSize), at_rollover);
+  EXPECT_NE(ErrorOf({.base = base_, .overlay = scratch_.Path("layer")}), "");
+  // One layer in the place of two.
+  ASSERT_TRUE(disk.RollOver(temporary()).ok());
+  ASSERT_EQ(disk.layers().size(), 2u);
+  write(&disk, 40, 4);
+  Disk merged = Disk::Over(stack, temporary()).value();
+  WriteBlocks(&merged, 10, {expected.begin() + 10 * kBlock, expected.begin() + 13 * kBlock});
+  ASSERT_TRUE(merged.RollOver(temporary()).ok());
+  disk.Squash(0, 2, merged.layers()[0]);
+  EXPECT_EQ(disk.layers().size(), 1u);
+  EXPECT_EQ(ReadDisk(disk, 0, kSize), expected);
+  // Back to what it was: layers as they were, nothing written.
+  ASSERT_TRUE(disk.Rebase(other.stack()).ok());
+  EXPECT_EQ(ReadDisk(disk, 0, kSize), at_rollover);
+  ASSERT_TRUE(disk.Rebase(stack).ok());
+  EXPECT_EQ(ReadDisk(disk, 0, kSize), content_);
+  // Not with what does not fit.
+  scratch_.Write("small", Pattern(kSize / 2, 9));
+  EXPECT_FALSE(
+      disk.Rebase(Disk::Open({.base = scratch_.Path("small"), .read_only = true}).value().stack())
+          .ok());
+  EXPECT_FALSE(
+      Disk::Over(stack, OverlayFile::CreateTemporary(scratch_.Path(""), kSize / 2).value()).ok());
+  EXPECT_FALSE(Disk::Open({.base = base_, .read_only = true}).value().RollOver(temporary()).ok());
+}
+
 }  // namespace
 }  // namespace cube::devices::blk

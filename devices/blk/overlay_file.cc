@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -81,6 +82,23 @@ Result<OverlayFile> OverlayFile::Create(const std::string& path, uint64_t disk_s
   return file;
 }
 
+Result<OverlayFile> OverlayFile::CreateTemporary(const std::string& folder, uint64_t disk_size,
+                                                 uint32_t block_size) {
+  CUBE_TRY(CheckDiskSize(folder, disk_size));
+  CUBE_TRY(CheckBlockSize(folder, block_size));
+  UniqueFd fd(open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (!fd.valid()) return ErrnoError("cannot make a temporary file in %s", folder.c_str());
+  CUBE_ASSIGN(BlockBitmap bitmap, BlockBitmap::Create(BlockCount(disk_size, block_size)));
+  OverlayFile file(std::move(fd), "a temporary overlay in " + folder, disk_size, block_size,
+                   std::move(bitmap));
+  file.temporary_ = true;
+  // Without a header until it is sealed.
+  if (ftruncate(file.fd(), static_cast<off_t>(file.FileOffset(disk_size))) < 0) {
+    return ErrnoError("cannot make %s as large as its disk", file.path_.c_str());
+  }
+  return file;
+}
+
 Status OverlayFile::Initialise() {
   if (ftruncate(fd(), static_cast<off_t>(FileOffset(disk_size_))) < 0) {
     return ErrnoError("cannot make %s as large as its disk", path_.c_str());
@@ -88,7 +106,7 @@ Status OverlayFile::Initialise() {
   return WriteHeader(kStateOverlay);
 }
 
-Status OverlayFile::WriteHeader(uint32_t state) {
+Status OverlayFile::WriteHeader(uint32_t state) const {
   OverlayHeader header = {};
   memcpy(header.magic, kOverlayMagic, sizeof kOverlayMagic);
   header.version = kOverlayVersion;
@@ -196,6 +214,29 @@ Status OverlayFile::Freeze() {
   CUBE_TRY(WriteHeader(kStateLayer));
   if (fdatasync(fd()) < 0) return ErrnoError("cannot sync %s", path_.c_str());
   return LockFile(fd(), false, path_);
+}
+
+Status OverlayFile::Seal() const {
+  OverlayHeader header = {};
+  if (pread(fd(), &header, sizeof header, 0) == static_cast<ssize_t>(sizeof header) &&
+      header.state == kStateLayer && header.checksum == OverlayChecksum(header)) {
+    return OkStatus();  // it has been, and nothing was written since
+  }
+  std::span<const uint8_t> bits = bitmap_.bytes();
+  for (uint64_t at = 0; at < bits.size(); at += BlockBitmap::kChunk) {
+    auto chunk = bits.subspan(at, BlockBitmap::kChunk);
+    if (std::ranges::all_of(chunk, [](uint8_t byte) { return byte == 0; })) continue;
+    CUBE_TRY(WriteExactAt(fd(), chunk, kBitmapOffset + at, path_));
+  }
+  return WriteHeader(kStateLayer);
+}
+
+Result<bool> OverlayFile::Link(const std::string& path) const {
+  if (fchmod(fd(), 0644) < 0) return ErrnoError("%s", path_.c_str());
+  const std::string self = Format("/proc/self/fd/%d", fd());
+  if (linkat(AT_FDCWD, self.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) == 0) return true;
+  if (errno == EXDEV) return false;
+  return ErrnoError("cannot make %s", path.c_str());
 }
 
 Status OverlayFile::Reset() {

@@ -37,12 +37,17 @@ class OverlayFile {
   // 512, in bytes.
   static Result<OverlayFile> Create(const std::string& path, uint64_t disk_size,
                                     uint32_t block_size = kDefaultBlockSize);
+  // A new file without a name in `folder`, gone with its last descriptor. Nobody can find it after
+  // a crash, so nothing of it is ever synced. It can be given a name once it is sealed.
+  static Result<OverlayFile> CreateTemporary(const std::string& folder, uint64_t disk_size,
+                                             uint32_t block_size = kDefaultBlockSize);
   // What Create() made, for a disk of the same size. Everything in the file is checked; a frozen
   // one cannot be written.
   static Result<OverlayFile> Open(const std::string& path, uint64_t disk_size, Access access);
 
   int fd() const { return fd_.get(); }
   const std::string& path() const { return path_; }
+  bool temporary() const { return temporary_; }
   uint64_t disk_size() const { return disk_size_; }
   uint32_t block_size() const { return block_size_; }
   // Where a byte of the disk lies in the file, if its block is present.
@@ -67,6 +72,11 @@ class OverlayFile {
 
   // Commits, and makes the file a layer: it is never written again, by this process or another.
   Status Freeze();
+  // Makes the file a layer without syncing it: all bits and the header are written. For a file that
+  // nobody writes any more; also in another process that has it.
+  Status Seal() const;
+  // Gives a sealed temporary file the name `path`; false if it is of another file system.
+  Result<bool> Link(const std::string& path) const;
   // Forgets every block, in the file first.
   Status Reset();
 
@@ -75,7 +85,7 @@ class OverlayFile {
               BlockBitmap bitmap);
   Status Initialise();
   Status LoadBitmap();
-  Status WriteHeader(uint32_t state);
+  Status WriteHeader(uint32_t state) const;
 
   UniqueFd fd_;
   std::string path_;
@@ -83,6 +93,7 @@ class OverlayFile {
   uint32_t block_size_;
   BlockBitmap bitmap_;
   uint64_t data_offset_;
+  bool temporary_ = false;
 };
 
 // Keeps other processes from writing to a file that is read, or from using one that is written.

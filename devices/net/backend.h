@@ -12,7 +12,7 @@ namespace cube::devices::net {
 class Backend {
  public:
   virtual ~Backend() = default;
-  // Open as long as this is.
+  // Open as long as this is; -1 if there is no network at all.
   virtual int fd() const = 0;
   // Which of the checksum and segmentation features (GUEST_* and HOST_*, CSUM) it can serve.
   virtual uint64_t offloads() const = 0;

@@ -27,7 +27,7 @@ Net::Net(std::unique_ptr<net::Backend> backend, const NetOptions& options, vmm::
       loop_(loop),
       offloads_(options.offloads ? backend_->offloads() : 0) {
   std::ranges::copy(options.mac, config_.mac);
-  config_.status = net::kStatusLinkUp;
+  config_.status = backend_->fd() >= 0 ? net::kStatusLinkUp : 0;
   config_.mtu = static_cast<uint16_t>(options.mtu);
 }
 
@@ -55,6 +55,7 @@ Status Net::SetUp(const NetOptions& options) {
                 std::lock_guard lock(mutex());
                 Transmit();
               }));
+  if (backend_->fd() < 0) return OkStatus();  // as if it had gone
   CUBE_TRY(loop_->Add(backend_->fd(), 0, [this](uint32_t events) { OnBackend(events); }));
   watched_ = 0;
   return OkStatus();

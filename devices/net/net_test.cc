@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "devices/net/testing/socket_backend.h"
+#include "devices/net/unplugged.h"
 #include "devices/virtio/testing/fake_driver.h"
 
 namespace cube::devices {
@@ -109,6 +110,12 @@ class NetTest : public ::testing::Test {
   void Send(const Bytes& frame, const Header& header = {}) {
     driver_->AddRequest(kTransmitQueue, Framed(header, frame), {}, nullptr);
     driver_->Kick(kTransmitQueue);
+  }
+  net::Config Configuration() {
+    net::Config config;
+    Bytes bytes = driver_->ReadConfig(0, sizeof config);
+    memcpy(&config, bytes.data(), sizeof config);
+    return config;
   }
   uint64_t Counter(const std::string& name) {
     uint64_t found = ~uint64_t{0};
@@ -483,6 +490,33 @@ TEST_F(NetTest, QuietWhileItIsSaved) {
   EXPECT_TRUE(driver_->transport().Save(&state).ok());
   driver_->transport().Resume();
   EXPECT_EQ(Receive(), Frame(100, 2));
+}
+
+TEST_F(NetTest, RestoredWithoutANetworkItsLinkIsDown) {
+  Start();
+  net::Config config = Configuration();
+  EXPECT_EQ(config.status, net::kStatusLinkUp);
+  const uint64_t generation = driver_->Read(virtio::kMmioConfigGeneration);
+  AddBuffers(4, 2048);
+  ASSERT_TRUE(driver_
+                  ->SaveAndRestore([this](vmm::EventLoop* loop) -> std::unique_ptr<virtio::Device> {
+                    return Net::Create(std::make_unique<net::Unplugged>(), options_, loop).value();
+                  })
+                  .ok());
+  // The driver is told, and what it sends goes nowhere.
+  config = Configuration();
+  EXPECT_EQ(config.status, 0);
+  EXPECT_TRUE(std::ranges::equal(config.mac, kMac));
+  EXPECT_NE(driver_->Read(virtio::kMmioConfigGeneration), generation);
+  Send(Frame(100, 1));
+  driver_->Pump();
+  // A network at the next place: the link is up, with all that was asked for before.
+  ASSERT_TRUE(Restore().ok());
+  EXPECT_EQ(Configuration().status, net::kStatusLinkUp);
+  FromPeer(Frame(60, 3));
+  driver_->Kick(kReceiveQueue);
+  EXPECT_EQ(Receive(), Frame(60, 3));
+  EXPECT_EQ(AtPeer(), Frame(100, 1));
 }
 
 }  // namespace

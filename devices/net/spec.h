@@ -22,6 +22,12 @@ inline constexpr uint64_t kFeatureGuestUso4 = 1ull << 54;
 inline constexpr uint64_t kFeatureGuestUso6 = 1ull << 55;
 inline constexpr uint64_t kFeatureHostUso = 1ull << 56;
 
+// What a backend may or may not be able to do.
+inline constexpr uint64_t kTcpOffloads = kFeatureCsum | kFeatureGuestCsum | kFeatureGuestTso4 |
+                                         kFeatureGuestTso6 | kFeatureGuestEcn | kFeatureHostTso4 |
+                                         kFeatureHostTso6 | kFeatureHostEcn;
+inline constexpr uint64_t kUdpOffloads = kFeatureGuestUso4 | kFeatureGuestUso6 | kFeatureHostUso;
+
 inline constexpr uint32_t kReceiveQueue = 0;
 inline constexpr uint32_t kTransmitQueue = 1;
 

@@ -17,11 +17,6 @@ namespace {
 constexpr unsigned kTunUso4 = 0x20;
 constexpr unsigned kTunUso6 = 0x40;
 
-constexpr uint64_t kTcpOffloads = kFeatureCsum | kFeatureGuestCsum | kFeatureGuestTso4 |
-                                  kFeatureGuestTso6 | kFeatureGuestEcn | kFeatureHostTso4 |
-                                  kFeatureHostTso6 | kFeatureHostEcn;
-constexpr uint64_t kUdpOffloads = kFeatureGuestUso4 | kFeatureGuestUso6 | kFeatureHostUso;
-
 unsigned TunOffloads(uint64_t features) {
   const struct {
     uint64_t feature;

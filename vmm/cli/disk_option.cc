@@ -1,14 +1,9 @@
 #include "vmm/cli/disk_option.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <charconv>
-#include <cstdlib>
 #include <string_view>
 #include <utility>
 
-#include "base/unique_fd.h"
 #include "vmm/cli/option_words.h"
 
 namespace cube::vmm {
@@ -69,13 +64,14 @@ Status ParseWord(std::string_view word, DiskOption* option) {
   return OkStatus();
 }
 
-// A file without a name; on disk, since a guest may fill it.
-Result<UniqueFd> TemporaryFile() {
-  const char* folder = getenv("TMPDIR");
-  if (folder == nullptr || *folder == '\0') folder = "/var/tmp";
-  UniqueFd file(open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-  if (!file.valid()) return ErrnoError("cannot make a temporary file in %s", folder);
-  return file;
+Result<::cube::devices::blk::Disk> OpenDisk(DiskOption* option, const std::string& scratch) {
+  using ::cube::devices::blk::Disk;
+  using ::cube::devices::blk::OverlayFile;
+  if (!option->temporary) return Disk::Open(option->files);
+  option->files.read_only = true;
+  CUBE_ASSIGN(Disk below, Disk::Open(option->files));
+  CUBE_ASSIGN(OverlayFile overlay, OverlayFile::CreateTemporary(scratch, below.size()));
+  return Disk::Over(below.stack(), std::move(overlay));
 }
 
 }  // namespace
@@ -92,19 +88,25 @@ Result<DiskOption> ParseDiskOption(const std::string& text) {
   return option;
 }
 
-Result<std::unique_ptr<::cube::devices::Blk>> MakeDisk(const std::string& text,
-                                                       const std::string& default_id,
-                                                       EventLoop* loop) {
-  auto make = [&]() -> Result<std::unique_ptr<::cube::devices::Blk>> {
+Result<MadeDisk> MakeDisk(const std::string& text, const std::string& name,
+                          const std::string& scratch, EventLoop* loop) {
+  using snapshot::OutsideFile;
+  auto make = [&]() -> Result<MadeDisk> {
     CUBE_ASSIGN(DiskOption option, ParseDiskOption(text));
-    if (option.device.id.empty()) option.device.id = default_id;
-    UniqueFd temporary;
-    if (option.temporary) {
-      CUBE_ASSIGN(temporary, TemporaryFile());
-      option.files.overlay = Format("/proc/self/fd/%d", temporary.get());
+    if (option.device.id.empty()) option.device.id = name;
+    CUBE_ASSIGN(auto disk, OpenDisk(&option, scratch));
+    MadeDisk made;
+    made.hardware.name = name;
+    made.hardware.options = option.device;
+    made.hardware.read_only = disk.read_only();
+    CUBE_ASSIGN(OutsideFile image, OutsideFile::Of(disk.stack().image->get(), option.files.base));
+    made.hardware.files.push_back(std::move(image));
+    for (const auto& layer : disk.layers()) {
+      CUBE_ASSIGN(OutsideFile file, OutsideFile::Of(layer->fd(), layer->path()));
+      made.hardware.files.push_back(std::move(file));
     }
-    CUBE_ASSIGN(auto disk, ::cube::devices::blk::Disk::Open(option.files));
-    return ::cube::devices::Blk::Create(std::move(disk), option.device, loop);
+    CUBE_ASSIGN(made.device, ::cube::devices::Blk::Create(std::move(disk), option.device, loop));
+    return made;
   };
   auto made = make();
   if (!made.ok()) return Error(made.error()).Wrap("--disk " + text);

@@ -1,10 +1,12 @@
 #ifndef CUBE_VMM_CLI_DISK_OPTION_H_
 #define CUBE_VMM_CLI_DISK_OPTION_H_
 
+#include <memory>
 #include <string>
 
 #include "base/result.h"
 #include "devices/blk/blk.h"
+#include "snapshot/hardware.h"
 
 namespace cube::vmm {
 
@@ -19,10 +21,16 @@ struct DiskOption {
 // Errors name the word at fault. A colon ends a file's name.
 Result<DiskOption> ParseDiskOption(const std::string& text);
 
-// Opens the files and makes the device. Errors name option and file.
-Result<std::unique_ptr<::cube::devices::Blk>> MakeDisk(const std::string& text,
-                                                       const std::string& default_id,
-                                                       EventLoop* loop);
+// A disk and what a snapshot is to say of it.
+struct MadeDisk {
+  std::unique_ptr<::cube::devices::Blk> device;
+  snapshot::DiskHardware hardware;
+};
+
+// Opens the files and makes the device `name` ("vda"); a temporary overlay is in the folder
+// `scratch`. Errors name option and file.
+Result<MadeDisk> MakeDisk(const std::string& text, const std::string& name,
+                          const std::string& scratch, EventLoop* loop);
 
 }  // namespace cube::vmm
 

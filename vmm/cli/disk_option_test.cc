@@ -50,7 +50,7 @@ TEST(DiskOption, NamesTheWordAtFault) {
 
 TEST(DiskOption, ErrorsNameTheOption) {
   EventLoop loop = EventLoop::Create().value();
-  auto disk = MakeDisk("/no/such/file:ro", "vda", &loop);
+  auto disk = MakeDisk("/no/such/file:ro", "vda", "/tmp", &loop);
   ASSERT_FALSE(disk.ok());
   EXPECT_EQ(disk.error().message().rfind("--disk /no/such/file:ro: ", 0), 0u)
       << disk.error().message();

@@ -10,12 +10,13 @@ namespace cube::vmm {
 // As manifests and reports have it.
 const char* Ring0Name(Ring0Mode mode);
 
-// What a snapshot of `machine`, made with `config`, says about it.
-snapshot::Manifest DescribeMachine(const MachineConfig& config, const Machine& machine);
+// What a snapshot of `machine`, made with `config` and `hardware`, says about it.
+snapshot::Manifest DescribeMachine(const MachineConfig& config, const snapshot::Hardware& hardware,
+                                   const Machine& machine);
 
 // Whether a snapshot that says `about` can be loaded into `machine` as it runs.
 bool IsOfMachine(const snapshot::Manifest& about, const MachineConfig& config,
-                 const Machine& machine);
+                 const snapshot::Hardware& hardware);
 
 }  // namespace cube::vmm
 

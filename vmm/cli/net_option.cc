@@ -47,6 +47,7 @@ bool Take(const std::string& key, const std::string& value, NetOption* option) {
   ::cube::devices::RateLimits& tx = option->device.transmit;
   if (key == "tap") option->tap = value;
   if (key == "tap") return !value.empty();
+  if (key == "mac") option->own_mac = false;
   if (key == "mac") return ParseMac(value, &option->device.mac);
   if (key == "bps") return set(&rx.bytes_per_second, &tx.bytes_per_second);
   if (key == "rx-bps") return set(&rx.bytes_per_second, nullptr);

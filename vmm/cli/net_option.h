@@ -16,6 +16,7 @@ struct NetOption {
   std::string tap;  // an interface's name
   int fd = -1;      // or a descriptor of a TAP, inherited
   ::cube::devices::NetOptions device;
+  bool own_mac = true;  // a random one: none was given
   // What the agent gives the interface, each as text of IPv4; empty for none.
   std::string address;  // with a prefix length
   std::string gateway;

@@ -4,8 +4,10 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
+#include "devices/blk/disk.h"
 #include "snapshot/snapshot.h"
 #include "vmm/cli/rehearsal.h"
 #include "vmm/kvm/kvm.h"
@@ -16,10 +18,12 @@ namespace cube::vmm {
 // What a process finds out once and its clones need not: opened, parsed, probed.
 struct Prepared {
   // A machine that ran in the process which forked this one: its memory, shared page by page until
-  // one of the two writes, and its state.
+  // one of the two writes, its state, and what its devices were.
   struct Inherited {
     GuestMemory memory;
     MachineState state;
+    snapshot::Hardware hardware;
+    std::vector<::cube::devices::blk::DiskStack> disks;
   };
 
   std::shared_ptr<const snapshot::Snapshot> base;  // null: nothing is cloned

@@ -10,12 +10,13 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <filesystem>
 
 #include "base/byte_io.h"
 #include "base/json_writer.h"
 #include "base/monotonic.h"
+#include "vmm/cli/cube_home.h"
 #include "vmm/cli/inherited_descriptors.h"
+#include "vmm/cli/machine_disks.h"
 #include "vmm/cli/machine_manifest.h"
 #include "vmm/identity.h"
 #include "vmm/memory_map.h"
@@ -56,11 +57,17 @@ std::unique_ptr<Run> Run::GoOnAsChild(std::unique_ptr<Run> parent) {
   prepared.base = left->control_->base();
   prepared.kvm = std::move(left->kvm_);
   prepared.ring0 = left->ring0_;
-  prepared.inherited.emplace(std::move(left->machine_->memory()), std::move(left->newborn_->state));
+  Frozen& frozen = left->newborn_->machine;
+  prepared.inherited.emplace(std::move(left->machine_->memory()), std::move(frozen.state),
+                             std::move(left->hardware_), std::move(frozen.disks));
   prepared.report = std::move(left->newborn_->report);
   std::vector<int> kept = {prepared.kvm->fd(), prepared.report.get()};
   if (prepared.base != nullptr) {
     std::vector<int> files = prepared.base->descriptors();
+    kept.insert(kept.end(), files.begin(), files.end());
+  }
+  for (const auto& disk : prepared.inherited->disks) {
+    std::vector<int> files = disk.descriptors();
     kept.insert(kept.end(), files.begin(), files.end());
   }
   CloseDescriptorsExcept(std::move(kept));
@@ -71,6 +78,9 @@ std::unique_ptr<Run> Run::GoOnAsChild(std::unique_ptr<Run> parent) {
   options.command.clear();
   options.console.clear();
   options.profile.clear();
+  // What is behind its devices on the host is not theirs: NICs have no network, the socket has a
+  // path of its own.
+  options.devices = {};
   return std::make_unique<Run>(options, std::move(prepared), left->newborn_->asked);
 }
 
@@ -159,23 +169,25 @@ Status Run::MakeMachine() {
   config_.memory = base_ != nullptr ? base_->manifest().memory_bytes : options_.memory_mib * kMiB;
   config_.cpus = base_ != nullptr ? base_->manifest().cpus : options_.cpus;
   config_.ring0 = ring0_;
-  CUBE_ASSIGN(std::vector<NamedDevice> devices, MakeDevices(options_.devices, &*loop_));
-  if (inherited_) {
-    CUBE_ASSIGN(machine_,
-                Machine::Restore(*kvm_, config_, std::move(inherited_->memory), inherited_->state,
-                                 std::move(devices), &*loop_, MakeEvents()));
-    inherited_.reset();
-    return OkStatus();
-  }
-  if (base_ == nullptr) {
+  if (base_ == nullptr && !inherited_) {
     templates_.emplace(options_, ring0_);
     std::optional<snapshot::Snapshot> found = templates_->Find();
     if (found) base_ = std::make_shared<const snapshot::Snapshot>(std::move(*found));
   }
+  CUBE_ASSIGN(MadeDevices made, MakeOwnDevices());
+  hardware_ = std::move(made.hardware);
+  vsock_ = std::move(made.vsock);
+  if (inherited_) {
+    CUBE_ASSIGN(machine_,
+                Machine::Restore(*kvm_, config_, std::move(inherited_->memory), inherited_->state,
+                                 std::move(made.devices), &*loop_, MakeEvents()));
+    inherited_.reset();
+    return OkStatus();
+  }
   if (base_ == nullptr) {
     freezing_ = !templates_->path().empty();
     CUBE_ASSIGN(machine_,
-                Machine::Create(*kvm_, config_, std::move(devices), &*loop_, MakeEvents()));
+                Machine::Create(*kvm_, config_, std::move(made.devices), &*loop_, MakeEvents()));
     return OkStatus();
   }
   if (base_->manifest().ring0 != Ring0Name(ring0_)) {
@@ -184,7 +196,7 @@ Status Run::MakeMachine() {
   }
   CUBE_ASSIGN(GuestMemory memory, base_->MapMemory());
   CUBE_ASSIGN(machine_, Machine::Restore(*kvm_, config_, std::move(memory), base_->state(),
-                                         std::move(devices), &*loop_, MakeEvents(),
+                                         std::move(made.devices), &*loop_, MakeEvents(),
                                          rehearsal_ ? std::move(rehearsal_->caches) : std::nullopt));
   if (rehearsal_) {
     for (const snapshot::PageRun& run : rehearsal_->written) {
@@ -192,6 +204,15 @@ Status Run::MakeMachine() {
     }
   }
   return OkStatus();
+}
+
+Result<MadeDevices> Run::MakeOwnDevices() {
+  const DevicePlace place = {&*loop_, ScratchFolder(), VsockPath(id_)};
+  if (inherited_) {
+    return MakeCloneDevices(inherited_->hardware, inherited_->disks, options_.devices, place);
+  }
+  if (base_ == nullptr) return MakeDevices(options_.devices, place);
+  return MakeCloneDevices(base_->manifest().hardware, base_->disks(), options_.devices, place);
 }
 
 MachineEvents Run::MakeEvents() {
@@ -249,9 +270,7 @@ Status Run::LimitTime(std::optional<Timer>* timer, double seconds, int status,
 Status Run::MakeId() {
   CUBE_ASSIGN(std::string id, snapshot::NewSnapshotId());
   id_ = id.substr(0, 20);
-  std::error_code failed;
-  std::filesystem::create_directories(CubeHome() + "/run", failed);
-  if (failed) return Errorf("%s/run: %s", CubeHome().c_str(), failed.message().c_str());
+  CUBE_TRY(MakeRunFolder());
   return options_.log ? log_.Open(LogPath(id_)) : OkStatus();
 }
 
@@ -259,6 +278,7 @@ Status Run::SetUpControl() {
   SandboxControl::Owner owner;
   owner.kvm = &*kvm_;
   owner.config = &config_;
+  owner.hardware = &hardware_;
   owner.machine = [this] { return machine_.get(); };
   owner.stop = [this] { Finish(0, ""); };
   owner.rolled_back = [this] { return OnRolledBack(); };
@@ -271,16 +291,13 @@ Status Run::SetUpControl() {
     return OnStart(request, from);
   };
   control_ = std::make_unique<SandboxControl>(&*loop_, std::move(owner), base_);
-  control_->SetId(id_);
+  control_->SetId(id_, vsock_);
   return control_->server().Listen(ControlPath(id_));
 }
 
 Status Run::CheckForkable() {
   if (time_.ready == 0) return Errorf("this sandbox is not ready yet: it cannot be forked");
   if (interactive_) return Errorf("a shell on a terminal cannot be forked");
-  if (!options_.devices.Plain()) {
-    return Errorf("a sandbox with disks, network, vsock, shares or a balloon cannot be forked");
-  }
   // Output that waits in the mailbox would be that of the children as well.
   CUBE_TRY(session_->Pump());
   if (session_->Idle()) return OkStatus();
@@ -317,6 +334,7 @@ Result<std::string> Run::OnStart(const ControlRequest& request, ControlConnectio
 void Run::SayParked() {
   JsonWriter answer;
   answer.BeginObject().Key("ok").Bool(true).Key("id").String(id_).Key("pid").Int(getpid());
+  answer.Key("vsock").String(vsock_);
   answer.Key("ms").BeginObject();
   answer.Key("fork").Double(Milliseconds(time_.start, time_.probed));
   answer.Key("restore").Double(Milliseconds(time_.probed, time_.created));
@@ -387,7 +405,7 @@ Status Run::Begin() {
 Status Run::Freeze() {
   freezing_ = false;
   machine_->Stop();
-  Status built = templates_->Build(*kvm_, config_, &*machine_);
+  Status built = templates_->Build(*kvm_, config_, hardware_, &*machine_);
   if (built.ok()) built = BecomeClone();
   if (!built.ok()) {
     fprintf(stderr, "cube-vmm: no template was made: %s\n", built.error().message().c_str());
@@ -402,6 +420,7 @@ Status Run::Freeze() {
 Status Run::BecomeClone() {
   CUBE_ASSIGN(snapshot::Snapshot opened, snapshot::Snapshot::Open(templates_->path()));
   CUBE_TRY(opened.MapAll(machine_->memory()));
+  CUBE_TRY(RebaseDisks(&*machine_, opened));
   base_ = std::make_shared<const snapshot::Snapshot>(std::move(opened));
   control_->SetBase(base_);
   return OkStatus();

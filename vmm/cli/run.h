@@ -46,6 +46,7 @@ class Run {
   // Its id, and its log if it has one.
   Status MakeId();
   Status MakeMachine();
+  Result<MadeDevices> MakeOwnDevices();
   MachineEvents MakeEvents();
   Status WatchSignals();
   Status WatchTimeout();
@@ -98,6 +99,8 @@ class Run {
   Ring0Mode ring0_ = Ring0Mode::kNative;
   std::optional<Kvm> kvm_;
   MachineConfig config_;
+  snapshot::Hardware hardware_;
+  std::string vsock_;  // where host clients find the guest; empty without a vsock
   std::string id_;
   std::shared_ptr<const snapshot::Snapshot> base_;
   std::optional<Prepared::Inherited> inherited_;

@@ -8,14 +8,19 @@
 
 #include <cerrno>
 #include <csignal>
+#include <filesystem>
 
 #include "base/byte_io.h"
 #include "base/monotonic.h"
 #include "snapshot/page_scan.h"
 #include "snapshot/snapshot_writer.h"
+#include "vmm/cli/machine_disks.h"
 #include "vmm/cli/machine_manifest.h"
 
 namespace cube::vmm {
+
+using ::cube::devices::blk::DiskStack;
+
 namespace {
 
 Result<std::vector<snapshot::PageRun>> PrivateRuns(const GuestMemory& memory) {
@@ -35,7 +40,8 @@ Result<std::vector<snapshot::PageRun>> PrivateRuns(const GuestMemory& memory) {
 // In the process that writes: all of it. The answer's text.
 Result<std::string> WriteSnapshot(const std::string& path, bool durable,
                                   const snapshot::Manifest& about, const MachineState& state,
-                                  const GuestMemory& memory, const snapshot::Snapshot* base) {
+                                  const GuestMemory& memory, const std::vector<DiskStack>& disks,
+                                  const snapshot::Snapshot* base) {
   uint64_t start = MonotonicNow();
   CUBE_ASSIGN(snapshot::SnapshotWriter writer, snapshot::SnapshotWriter::Create(path, about));
   uint64_t pages = 0;
@@ -55,12 +61,16 @@ Result<std::string> WriteSnapshot(const std::string& path, bool durable,
   } else {
     CUBE_TRY(writer.WriteBase(state, memory));
   }
+  CUBE_TRY(writer.WriteDisks(disks, base));
   uint64_t written = MonotonicNow();
   CUBE_ASSIGN(std::string id, writer.Publish(durable));
   JsonWriter answer;
   answer.BeginObject().Key("ok").Bool(true).Key("id").String(id).Key("path").String(path);
   if (base != nullptr) answer.Key("pages").Uint(pages);
   answer.Key("memory_file_bytes").Uint(writer.manifest().memory_file_bytes);
+  uint64_t blocks = 0;
+  for (const auto& disk : writer.manifest().hardware.disks) blocks += disk.layer_blocks;
+  answer.Key("disk_blocks").Uint(blocks);
   answer.Key("write_ms").Double(Milliseconds(start, written));
   answer.Key("publish_ms").Double(Milliseconds(written, MonotonicNow()));
   return answer.text();  // the caller ends the object
@@ -74,6 +84,9 @@ struct SandboxControl::Writer {
   ControlConnection* to = nullptr;
   double paused_ms = 0;
   uint64_t start = 0;
+  // Of a diff: where it is, and what the disks were made of when it was taken.
+  std::string diff;
+  CapturedDisks disks;
 };
 
 SandboxControl::SandboxControl(EventLoop* loop, Owner owner,
@@ -148,24 +161,32 @@ std::string SandboxControl::Info() const {
   answer.BeginObject().Key("ok").Bool(true).Key("id").String(id_).Key("pid").Int(getpid());
   answer.Key("state").String(paused_ ? "paused" : "running");
   answer.Key("memory_mib").Uint(owner_.config->memory / kMiB).Key("cpus").Uint(owner_.config->cpus);
+  answer.Key("vsock").String(vsock_);
   answer.Key("base").String(base_ != nullptr ? base_->path() : "");
   answer.EndObject();
   return answer.text();
 }
 
-Result<pid_t> SandboxControl::ForkFrozen(MachineState* state, double* pause_ms) {
+Result<Frozen> SandboxControl::Freeze(Machine* machine) {
+  Frozen frozen;
+  CUBE_ASSIGN(frozen.state, machine->Save(*owner_.kvm));
+  CUBE_ASSIGN(frozen.disks, CaptureDisks(machine, *owner_.hardware, base_.get()));
+  return frozen;
+}
+
+Result<pid_t> SandboxControl::ForkFrozen(Frozen* frozen, double* pause_ms) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) < 0) return ErrnoError("pipe");
   UniqueFd resumed(ends[0]), resuming(ends[1]);
   Machine* machine = owner_.machine();
   uint64_t start = MonotonicNow();
   if (!paused_) machine->Stop();
-  Result<MachineState> saved = machine->Save(*owner_.kvm);
+  auto saved = Freeze(machine);
   // The process has one thread while the vCPUs are stopped, so a fork of it is whole. It has the
   // memory as it is now, whatever the guest does from here on.
   pid_t child = saved.ok() ? fork() : -1;
   if (child == 0) {
-    *state = std::move(*saved);
+    *frozen = std::move(*saved);
     // What is done here does not compete with the guest's going on.
     resuming.Reset();
     uint8_t end;
@@ -194,13 +215,14 @@ Status SandboxControl::TakeSnapshot(const ControlRequest& request, ControlConnec
   if (pipe2(ends, O_CLOEXEC) < 0) return ErrnoError("pipe");
   UniqueFd reader(ends[0]), writer(ends[1]);
   uint64_t start = MonotonicNow();
-  MachineState state;
+  Frozen frozen;
   double pause_ms = 0;
-  CUBE_ASSIGN(pid_t child, ForkFrozen(&state, &pause_ms));
+  CUBE_ASSIGN(pid_t child, ForkFrozen(&frozen, &pause_ms));
   if (child == 0) {
     const Machine& machine = *owner_.machine();
-    auto answer = WriteSnapshot(path, durable, DescribeMachine(*owner_.config, machine), state,
-                                machine.memory(), diff ? base_.get() : nullptr);
+    auto answer = WriteSnapshot(
+        path, durable, DescribeMachine(*owner_.config, *owner_.hardware, machine), frozen.state,
+        machine.memory(), frozen.disks, diff ? base_.get() : nullptr);
     std::string text = answer.ok() ? *answer : ErrorAnswer(answer.error());
     (void)WriteAll(writer.get(), {reinterpret_cast<const uint8_t*>(text.data()), text.size()},
                    "the answer");
@@ -213,7 +235,10 @@ Status SandboxControl::TakeSnapshot(const ControlRequest& request, ControlConnec
     waitpid(child, nullptr, 0);
     return added;
   }
-  writers_.emplace(fd, Writer{child, std::move(reader), from, pause_ms, start});
+  Writer entry{child, std::move(reader), from, pause_ms, start, {}, {}};
+  if (diff) entry.diff = std::filesystem::absolute(path);
+  if (diff) entry.disks = CapturedDisks{std::move(frozen.disks), base_};
+  writers_.emplace(fd, std::move(entry));
   return OkStatus();
 }
 
@@ -231,7 +256,7 @@ Status SandboxControl::Fork(const ControlRequest& request, ControlConnection* fr
   pending.to = from;
   pending.count = count;
   Newborn newborn;
-  CUBE_ASSIGN(pending.forker, ForkFrozen(&newborn.state, &pending.pause_ms));
+  CUBE_ASSIGN(pending.forker, ForkFrozen(&newborn.machine, &pending.pause_ms));
   if (pending.forker == 0) {
     SandboxForks::Multiply(count, pipe.writer.get());
     server_.ForgetAfterFork();
@@ -256,6 +281,7 @@ void SandboxControl::OnWriterDone(int fd) {
   waitpid(writer.pid, &status, 0);
   loop_->Remove(fd);
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+    SquashLayers(writer);
     text += Format(",\"paused_ms\":%.3f,\"total_ms\":%.3f}", writer.paused_ms,
                    Milliseconds(writer.start, MonotonicNow()));
   } else if (text.empty()) {
@@ -263,6 +289,16 @@ void SandboxControl::OnWriterDone(int fd) {
   }
   if (server_.IsOpen(writer.to)) (void)writer.to->Send(text);
   writers_.erase(found);
+}
+
+// A diff's layer holds all that the disk had written since its base: it takes the place of the
+// layers that earlier snapshots have left, of which reads would look at each.
+void SandboxControl::SquashLayers(const Writer& writer) {
+  if (writer.diff.empty()) return;
+  Machine* machine = owner_.machine();
+  machine->Quiesce();
+  writer.disks.Squash(DisksOf(*machine), *owner_.hardware, writer.diff);
+  machine->Resume();
 }
 
 Status SandboxControl::Rollback(const std::string& path) {
@@ -274,10 +310,12 @@ Status SandboxControl::Rollback(const std::string& path) {
     target = std::make_shared<const snapshot::Snapshot>(std::move(opened));
   }
   Machine* machine = owner_.machine();
-  if (!IsOfMachine(target->manifest(), *owner_.config, *machine)) {
+  if (!IsOfMachine(target->manifest(), *owner_.config, *owner_.hardware)) {
     return Errorf("%s is of another machine than this sandbox", path.c_str());
   }
   machine->Stop();
+  // What is under way would still write to the memory.
+  machine->Quiesce();
   const GuestMemory& memory = machine->memory();
   if (target == base_) {
     CUBE_ASSIGN(std::vector<snapshot::PageRun> runs, PrivateRuns(memory));
@@ -290,6 +328,7 @@ Status SandboxControl::Rollback(const std::string& path) {
   } else {
     CUBE_TRY(target->MapAll(memory));
   }
+  CUBE_TRY(RebaseDisks(machine, *target));
   CUBE_TRY(machine->Reload(target->state()));
   base_ = target;
   CUBE_TRY(owner_.rolled_back());

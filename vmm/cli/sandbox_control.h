@@ -5,10 +5,12 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/json_writer.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "devices/blk/disk.h"
 #include "snapshot/snapshot.h"
 #include "vmm/cli/control_request.h"
 #include "vmm/cli/control_server.h"
@@ -17,9 +19,15 @@
 
 namespace cube::vmm {
 
+// A machine between two instructions, without its memory.
+struct Frozen {
+  MachineState state;
+  std::vector<::cube::devices::blk::DiskStack> disks;
+};
+
 // What a child of a fork of a sandbox begins with.
 struct Newborn {
-  MachineState state;  // of the machine it has inherited
+  Frozen machine;      // what it has inherited, beside the memory
   UniqueFd report;     // where it says that it is ready (SandboxForks), or why it will not be
   uint64_t asked = 0;  // when the fork was asked for, CLOCK_MONOTONIC nanoseconds
 };
@@ -38,6 +46,7 @@ class SandboxControl {
   struct Owner {
     const Kvm* kvm;
     const MachineConfig* config;
+    const snapshot::Hardware* hardware;
     std::function<Machine*()> machine;
     // The guest's memory and devices are those of a snapshot again; the vCPUs are still stopped.
     std::function<Status()> rolled_back;
@@ -58,7 +67,11 @@ class SandboxControl {
   ControlServer& server() { return server_; }
   const std::shared_ptr<const snapshot::Snapshot>& base() const { return base_; }
   void SetBase(std::shared_ptr<const snapshot::Snapshot> base) { base_ = std::move(base); }
-  void SetId(std::string id) { id_ = std::move(id); }
+  // `vsock`: where host clients find the guest; may be empty.
+  void SetId(std::string id, std::string vsock) {
+    id_ = std::move(id);
+    vsock_ = std::move(vsock);
+  }
 
  private:
   // A process that writes a snapshot from its copy of the guest's memory while the guest goes on.
@@ -69,17 +82,21 @@ class SandboxControl {
   // Forks this process while the vCPUs stand still, and lets them go on: the child's pid in the
   // parent, 0 in the child, which has the machine as it was then and begins when the parent's goes
   // on. `pause_ms`: how long it stood.
-  Result<pid_t> ForkFrozen(MachineState* state, double* pause_ms);
+  Result<pid_t> ForkFrozen(Frozen* frozen, double* pause_ms);
+  // While the vCPUs stand still. The devices go on by Machine::Resume().
+  Result<Frozen> Freeze(Machine* machine);
   Status TakeSnapshot(const ControlRequest& request, ControlConnection* from);
   Status Fork(const ControlRequest& request, ControlConnection* from);
   Status Rollback(const std::string& path);
   void OnWriterDone(int fd);
+  void SquashLayers(const Writer& writer);
   std::string Info() const;
 
   EventLoop* loop_;
   Owner owner_;
   std::shared_ptr<const snapshot::Snapshot> base_;
   std::string id_;
+  std::string vsock_;
   ControlServer server_;
   SandboxForks forks_;
   bool paused_ = false;

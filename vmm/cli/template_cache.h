@@ -7,17 +7,11 @@
 #include "base/result.h"
 #include "snapshot/snapshot.h"
 #include "snapshot/snapshot_writer.h"
+#include "vmm/cli/cube_home.h"
 #include "vmm/cli/run_options.h"
 #include "vmm/machine.h"
 
 namespace cube::vmm {
-
-// The folder of Cube's files: $CUBE_HOME, or /var/lib/cube.
-std::string CubeHome();
-
-// The control socket of the sandbox with that id, and its log.
-std::string ControlPath(const std::string& id);
-std::string LogPath(const std::string& id);
 
 // Templates that `cube-vmm run` makes for itself: one for each kernel, initrd and machine it was
 // asked for, under CubeHome()/templates. Made the first time, cloned from then on.
@@ -31,7 +25,8 @@ class TemplateCache {
   // The template, if there is a usable one. What is there but damaged is deleted.
   std::optional<snapshot::Snapshot> Find() const;
   // Freezes `machine`, which has been stopped where its agent parked.
-  Status Build(const Kvm& kvm, const MachineConfig& config, Machine* machine) const;
+  Status Build(const Kvm& kvm, const MachineConfig& config, const snapshot::Hardware& hardware,
+               Machine* machine) const;
 
  private:
   std::string path_;
