@@ -220,9 +220,9 @@ Status SandboxControl::TakeSnapshot(const ControlRequest& request, ControlConnec
   CUBE_ASSIGN(pid_t child, ForkFrozen(&frozen, &pause_ms));
   if (child == 0) {
     const Machine& machine = *owner_.machine();
-    auto answer = WriteSnapshot(
-        path, durable, DescribeMachine(*owner_.config, *owner_.hardware, machine), frozen.state,
-        machine.memory(), frozen.disks, diff ? base_.get() : nullptr);
+    auto answer =
+        WriteSnapshot(path, durable, DescribeMachine(*owner_.config, *owner_.hardware, machine),
+                      frozen.state, machine.memory(), frozen.disks, diff ? base_.get() : nullptr);
     std::string text = answer.ok() ? *answer : ErrorAnswer(answer.error());
     (void)WriteAll(writer.get(), {reinterpret_cast<const uint8_t*>(text.data()), text.size()},
                    "the answer");
