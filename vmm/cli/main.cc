@@ -135,6 +135,15 @@ int main(int argc, char** argv) {
       one->add_option("--timeout", run.timeout, "seconds until the VM is stopped (status 124)")
           ->check(CLI::NonNegativeNumber);
       one->add_option("--console", run.console, "serial console's output: a file, or - for stderr");
+      one->add_option("--net", run.devices.net,
+                      "tap=NAME or fd=N[,bps=N][,pps=N]: the network of its NICs, in their order; "
+                      "without one the link is down")
+          ->allow_extra_args(false);
+      one->add_option("--vsock", run.devices.vsock,
+                      "PATH: its socket to AF_VSOCK ports; ID.vsock beside the control socket");
+      one->add_option("--share", run.devices.shares,
+                      "HOSTDIR:TAG[:ro]: another directory for the share with that tag")
+          ->allow_extra_args(false);
     }
     clone_app->add_option("-e,--env", run.environment, "NAME=VALUE for the command");
     clone_app->add_option("-w,--workdir", run.directory, "the command's working directory");

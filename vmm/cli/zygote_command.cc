@@ -12,11 +12,34 @@
 #include "base/monotonic.h"
 #include "vmm/cli/control_request.h"
 #include "vmm/cli/control_server.h"
+#include "vmm/cli/cube_home.h"
+#include "vmm/cli/option_words.h"
 #include "vmm/cli/prepared.h"
 #include "vmm/cli/run_command.h"
 
 namespace cube::vmm {
 namespace {
+
+// "fd=N" of a request counts the descriptors that came with it.
+Result<DeviceOptions> DevicesOf(const ControlRequest& request,
+                                const std::vector<UniqueFd>& descriptors) {
+  DeviceOptions devices;
+  CUBE_ASSIGN(devices.net, request.Strings("net"));
+  for (std::string& net : devices.net) {
+    if (!net.starts_with("fd=")) continue;
+    size_t end = std::min(net.find(','), net.size());
+    auto number = WholeNumber(std::string_view(net).substr(3, end - 3), UINT32_MAX);
+    if (!number || *number >= descriptors.size()) {
+      return Errorf("\"%s\": %zu descriptors came with the request", net.c_str(),
+                    descriptors.size());
+    }
+    net = Format("fd=%d", descriptors[*number].get()) + net.substr(end);
+  }
+  CUBE_ASSIGN(std::string vsock, request.String("vsock", ""));
+  if (!vsock.empty()) devices.vsock = vsock;
+  CUBE_ASSIGN(devices.shares, request.Strings("shares"));
+  return devices;
+}
 
 class Zygote {
  public:
@@ -30,7 +53,9 @@ class Zygote {
       : loop_(loop),
         prepared_(std::move(prepared)),
         server_(loop, [this](ControlConnection* from, const std::string& line,
-                             std::vector<UniqueFd>) { OnRequest(from, line); }) {}
+                             std::vector<UniqueFd> descriptors) {
+          OnRequest(from, line, std::move(descriptors));
+        }) {}
 
   Status Listen(const std::string& path) { return server_.Listen(path); }
 
@@ -39,13 +64,16 @@ class Zygote {
   UniqueFd TakeParked() { return std::move(parked_); }
   Prepared TakePrepared() { return std::move(prepared_); }
   uint64_t asked() const { return asked_; }
+  // What the host has behind the clone's devices.
+  const DeviceOptions& devices() const { return devices_; }
 
  private:
-  void OnRequest(ControlConnection* from, const std::string& line) {
+  void OnRequest(ControlConnection* from, const std::string& line,
+                 std::vector<UniqueFd> descriptors) {
     auto request = ControlRequest::Parse(line);
     auto op = request.ok() ? request->String("op") : Result<std::string>(request.error());
     Status done = !op.ok()         ? Status(op.error())
-                  : *op == "clone" ? Clone(from)
+                  : *op == "clone" ? Clone(*request, std::move(descriptors), from)
                   : *op == "stop"  ? Stop(from)
                                    : Status(Errorf("unknown operation \"%s\"", op->c_str()));
     if (!done.ok() && server_.IsOpen(from)) (void)from->Send(ErrorAnswer(done.error()));
@@ -57,8 +85,10 @@ class Zygote {
     return OkStatus();
   }
 
-  Status Clone(ControlConnection* from) {
+  Status Clone(const ControlRequest& request, std::vector<UniqueFd> descriptors,
+               ControlConnection* from) {
     asked_ = MonotonicNow();
+    CUBE_ASSIGN(DeviceOptions devices, DevicesOf(request, descriptors));
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0) return ErrnoError("pipe");
     UniqueFd reader(ends[0]), writer(ends[1]);
@@ -69,6 +99,8 @@ class Zygote {
       births_.clear();
       server_.ForgetAfterFork();
       parked_ = std::move(writer);
+      devices_ = std::move(devices);
+      for (UniqueFd& descriptor : descriptors) descriptor.Release();  // a device's from here on
       loop_->Leave();
       return OkStatus();
     }
@@ -95,6 +127,7 @@ class Zygote {
   ControlServer server_;
   std::map<int, Birth> births_;
   UniqueFd parked_;
+  DeviceOptions devices_;
   uint64_t asked_ = 0;
 };
 
@@ -108,8 +141,12 @@ void Rehearse(Prepared* prepared) {
     config.memory = manifest.memory_bytes;
     config.cpus = manifest.cpus;
     config.ring0 = prepared->ring0;
-    CUBE_ASSIGN(std::vector<NamedDevice> devices, MakeDevices(RunOptions().devices, &*loop));
-    return Rehearsal::Run(*prepared->kvm, *prepared->base, config, std::move(devices), &*loop);
+    CUBE_TRY(MakeRunFolder());
+    const DevicePlace place = {&*loop, ScratchFolder(),
+                               VsockPath(Format("rehearsal-%d", getpid()))};
+    CUBE_ASSIGN(MadeDevices made,
+                MakeCloneDevices(manifest.hardware, prepared->base->disks(), {}, place));
+    return Rehearsal::Run(*prepared->kvm, *prepared->base, config, std::move(made.devices), &*loop);
   };
   auto rehearsal = rehearse();
   if (rehearsal.ok()) {
@@ -141,6 +178,7 @@ Result<int> RunZygote(const std::string& path, const std::string& socket,
   for (int fd = 0; fd < 3; ++fd) dup2(null.get(), fd);
   RunOptions options;
   options.serve = options.parked = options.log = true;
+  options.devices = zygote->devices();
   uint64_t asked = zygote->asked();
   UniqueFd parked = zygote->TakeParked();
   prepared = zygote->TakePrepared();

@@ -8,7 +8,10 @@ namespace cube::vmm {
 // `cube-vmm zygote TEMPLATE --socket PATH`: opens the template once, and forks a clone of it for
 // each request. No exec and no parsing lie between a request and a parked clone.
 //
-//   {"op":"clone"}  answered, once the clone is parked: {"ok":true,"id":ID,"pid":N,"ms":{...}}
+//   {"op":"clone","net":["tap=NAME",...],"vsock":PATH,"shares":["HOSTDIR:TAG",...]}
+//     answered, once the clone is parked: {"ok":true,"id":ID,"pid":N,"vsock":PATH,"ms":{...}}
+//     A NIC's network is given as for `cube-vmm clone`, "fd=N" being the Nth descriptor (from 0)
+//     that came with the request.
 //   {"op":"stop"}
 //
 // A clone has a control socket of its own (sandbox_control.h), which knows
