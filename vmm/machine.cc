@@ -22,6 +22,7 @@ namespace {
 // Beyond those of memory.
 constexpr uint32_t kStubSlot = 100;
 constexpr uint32_t kScratchSlot = 101;
+constexpr uint32_t kFirstRamSlot = 200;
 
 constexpr uint64_t kSerialPort = 0x3f8;
 constexpr uint32_t kSerialGsi = 4;
@@ -60,7 +61,7 @@ Result<std::unique_ptr<Machine>> Machine::Create(const Kvm& kvm, const MachineCo
   size_t virtio_devices = devices.size();
   CUBE_ASSIGN(std::unique_ptr<Machine> machine,
               Build(kvm, config, std::move(memory), std::move(devices), loop, std::move(events),
-                    std::nullopt));
+                    nullptr, std::nullopt));
   CUBE_TRY(machine->vm_.CreatePit());
   CUBE_TRY(machine->LoadGuest(config, virtio_devices));
   CUBE_TRY(machine->AddVcpus(kvm, config));
@@ -78,7 +79,7 @@ Result<std::unique_ptr<Machine>> Machine::Restore(const Kvm& kvm, const MachineC
   }
   CUBE_ASSIGN(std::unique_ptr<Machine> machine,
               Build(kvm, config, std::move(memory), std::move(devices), loop, std::move(events),
-                    std::move(caches)));
+                    &state, std::move(caches)));
   CUBE_TRY(machine->RestoreVcpus(kvm, config, state));
   CUBE_TRY(machine->RestoreDevices(state));
   // The vCPUs' local APICs are there by now, to which the I/O APIC's interrupts go.
@@ -90,7 +91,7 @@ Result<std::unique_ptr<Machine>> Machine::Restore(const Kvm& kvm, const MachineC
 Result<std::unique_ptr<Machine>> Machine::Build(const Kvm& kvm, const MachineConfig& config,
                                                 GuestMemory memory,
                                                 std::vector<NamedDevice> devices, EventLoop* loop,
-                                                MachineEvents events,
+                                                MachineEvents events, const MachineState* state,
                                                 std::optional<ring0::Ring0Caches> caches) {
   if (config.cpus < 1 || config.cpus > kMaxCpus) {
     return Errorf("%u vCPUs are not between 1 and %u", config.cpus, kMaxCpus);
@@ -108,14 +109,14 @@ Result<std::unique_ptr<Machine>> Machine::Build(const Kvm& kvm, const MachineCon
   // Memory first: KVM waits for its readers (synchronize_srcu) at each slot, which takes no time in a
   // VM that has just been made, and milliseconds once the interrupt controllers have put their devices
   // on KVM's buses, since what they replaced there waits for the same grace period unhurried.
-  uint32_t slot = 0;
-  for (const MemoryRegion& region : machine->memory_.regions()) {
-    CUBE_TRY(machine->vm_.SetMemorySlot(slot++, region.guest_address, region.host));
-  }
+  CUBE_TRY(machine->MakeMemorySlots(
+      state, caches ? std::span<const uint32_t>(caches->ram_pieces) : std::span<const uint32_t>()));
   if (config.ring0 == Ring0Mode::kEngine) {
     CUBE_ASSIGN(machine->ring0_,
                 ring0::Ring0Shared::Create(machine->vm_, machine->memory_, &machine->ports_,
                                            &machine->mmio_, kStubSlot, std::move(caches)));
+    machine->ring0_->slots = machine->ram_slots_.get();
+    machine->ring0_->tables.SetSlots(machine->ram_slots_.get());
   }
   CUBE_TRY(machine->vm_.CreateIrqchip());
   CUBE_TRY(machine->AddDevices());
@@ -123,6 +124,20 @@ Result<std::unique_ptr<Machine>> Machine::Build(const Kvm& kvm, const MachineCon
   CUBE_TRY(machine->AddVirtioDevices(std::move(devices), loop, config.ring0 != Ring0Mode::kEngine));
   if (config.ring0 == Ring0Mode::kEmulator) CUBE_TRY(Ring0Assist::PrepareVm(machine->vm_));
   return machine;
+}
+
+Status Machine::MakeMemorySlots(const MachineState* state, std::span<const uint32_t> pieces) {
+  bool lazy = state != nullptr && config_.ring0 == Ring0Mode::kEngine;
+  uint32_t slot = 0;
+  for (const MemoryRegion& region : memory_.regions()) {
+    if (!lazy || !region.ram) CUBE_TRY(vm_.SetMemorySlot(slot, region.guest_address, region.host));
+    ++slot;
+  }
+  if (!lazy) return OkStatus();
+  ram_slots_ = std::make_unique<ring0::RamSlots>(vm_, memory_, kFirstRamSlot);
+  ram_slots_->EnsurePieces(pieces);
+  for (const VcpuState& vcpu : state->vcpus) ram_slots_->EnsureFor(vcpu);
+  return ram_slots_->status();
 }
 
 Result<IrqLine> Machine::NewIrqLine(uint32_t gsi) {
@@ -300,6 +315,7 @@ Status Machine::Reload(const MachineState& state) {
     CUBE_TRY(vm_.SetMemorySlot(kScratchSlot, kScratchAddress, {}));
   }
   for (uint32_t id = 0; id < kept.size(); ++id) {
+    if (ram_slots_ != nullptr) ram_slots_->EnsureFor(state.vcpus[id]);
     Status applied = state.vcpus[id].ApplyAgain(&kept[id]);
     if (!applied.ok()) return Error(applied.error()).Wrap(Format("vCPU %u", id));
     AdoptVcpu(std::move(kept[id]), state.vcpus[id].cpuid, config_);

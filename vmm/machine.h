@@ -149,12 +149,15 @@ class Machine {
  private:
   Machine(KvmVm vm, GuestMemory memory, MachineEvents events);
 
-  // All that a machine consists of but its vCPUs.
+  // All that a machine consists of but its vCPUs. `state` is null unless it is to be restored.
   static Result<std::unique_ptr<Machine>> Build(const Kvm& kvm, const MachineConfig& config,
                                                 GuestMemory memory,
                                                 std::vector<NamedDevice> devices, EventLoop* loop,
-                                                MachineEvents events,
+                                                MachineEvents events, const MachineState* state,
                                                 std::optional<ring0::Ring0Caches> caches);
+  // KVM's slots for all of the memory, or, of a machine restored from `state` whose ring 0 the engine
+  // runs, for the pieces of its RAM that KVM will come to and those in `pieces`.
+  Status MakeMemorySlots(const MachineState* state, std::span<const uint32_t> pieces);
   Status RestoreVcpus(const Kvm& kvm, const MachineConfig& config, const MachineState& state);
   Status RestoreDevices(const MachineState& state);
   // The vCPU, its CPUID being set, joins the others.
@@ -182,7 +185,8 @@ class Machine {
   std::string command_line_;
   Bus ports_;
   Bus mmio_;
-  std::unique_ptr<ring0::Ring0Shared> ring0_;  // of the engine
+  std::unique_ptr<ring0::RamSlots> ram_slots_;  // null: KVM has all of the RAM
+  std::unique_ptr<ring0::Ring0Shared> ring0_;   // of the engine
   std::unique_ptr<devices::Serial> serial_;
   std::unique_ptr<devices::I8042> i8042_;
   std::unique_ptr<ControlDevice> control_;

@@ -5,8 +5,8 @@ namespace {
 
 // Counters and control of the 8254, and the port that gates its third counter.
 constexpr uint16_t kFirstPort = 0x40, kLastPort = 0x43, kGatePort = 0x61;
-// Where the timer's interrupt arrives: pin 0 of the first PIC, pins 0 and 2 of the I/O APIC, of which
-// the MP table names the first or, as KVM routes it, the second.
+// Where the timer's interrupt arrives: pin 0 of the first PIC, pins 0 and 2 of the I/O APIC, of
+// which the MP table names the first or, as KVM routes it, the second.
 constexpr uint32_t kFirstPic = KVM_IRQCHIP_PIC_MASTER, kIoApic = KVM_IRQCHIP_IOAPIC;
 // Modes 2 and 3 begin anew by themselves; they may be written as 6 and 7 (8254 data sheet).
 constexpr uint8_t kRepeating = 2;

@@ -10,14 +10,14 @@
 
 namespace cube::vmm {
 
-// The interval timer of a restored machine. KVM's costs a thread of the host's kernel in each VM, and a
-// guest that has booted has mostly stopped using it: it is made when the guest comes to one of its
-// ports, which only an owner who sees those accesses before KVM does can tell (the ring-0 engine).
-// Used by one thread at a time.
+// The interval timer of a restored machine. KVM's costs a thread of the host's kernel in each VM,
+// and a guest that has booted has mostly stopped using it: it is made when the guest comes to one
+// of its ports, which only an owner who sees those accesses before KVM does can tell (the ring-0
+// engine). Used by one thread at a time.
 class PitOnDemand {
  public:
-  // Whether a VM in this state would not miss its timer: nothing can hear its interrupt, and it does
-  // not repeat.
+  // Whether a VM in this state would not miss its timer: nothing can hear its interrupt, and it
+  // does not repeat.
   static bool IsIdle(const VmState& state);
 
   // Keeps `state` for the time being; the VM has no PIT.

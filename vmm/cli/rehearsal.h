@@ -21,9 +21,10 @@ struct Rehearsal {
   // The pages that were written, runs of the memory's image.
   std::vector<snapshot::PageRun> written;
 
-  // Runs a clone of `base`, frozen at its parking place, in this process until it is ready. `config`
-  // and `devices` are those that its clones have; the devices work on `loop`, which does nothing else and is
-  // of no use after. Errors: it is not ready in some seconds, or whatever else would keep a clone from it.
+  // Runs a clone of `base`, frozen at its parking place, in this process until it is ready.
+  // `config` and `devices` are those that its clones have; the devices work on `loop`, which does
+  // nothing else and is of no use after. Errors: it is not ready in some seconds, or whatever else
+  // would keep a clone from it.
   static Result<Rehearsal> Run(const Kvm& kvm, const snapshot::Snapshot& base,
                                const MachineConfig& config, std::vector<NamedDevice> devices,
                                EventLoop* loop);

@@ -33,6 +33,7 @@ std::map<std::string, uint64_t> EngineCounters::ByName(uint64_t instructions, ui
       {"ring0 msrs", msrs},
       {"ring0 exceptions", exceptions},
       {"ring0 resynchronisations", resynchronisations},
+      {"ring0 late memory slots", late_slots},
       {"ring0 us in KVM_RUN", microseconds(kvm_ticks)},
       {"ring0 us interpreting", microseconds(interpreter_ticks)},
       {"ring0 us waiting for the lock", microseconds(lock_ticks)},

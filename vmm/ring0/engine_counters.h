@@ -17,7 +17,7 @@ class EngineCounters {
  public:
   uint64_t takeovers = 0, syscalls = 0, faults = 0, interrupts = 0, steps = 0, polls = 0,
            injections = 0, user_entries = 0, replays = 0, assists = 0, msrs = 0, exceptions = 0,
-           resynchronisations = 0;
+           resynchronisations = 0, late_slots = 0;
   // In ticks of the host's TSC: from BeforeRun() to AfterRun(), which is KVM_RUN and user mode in
   // it; in the interpreter's loop; waiting for the engine's lock.
   uint64_t kvm_ticks = 0, interpreter_ticks = 0, lock_ticks = 0;

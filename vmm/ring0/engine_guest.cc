@@ -7,6 +7,7 @@ namespace cube::vmm::ring0 {
 namespace {
 
 constexpr uint32_t kStubSlot = 1;
+constexpr uint32_t kFirstRamSlot = 100;
 // Exits on the way; a guest that makes more goes round in circles.
 constexpr int kMaxExits = 1'000'000;
 
@@ -19,6 +20,13 @@ Result<std::unique_ptr<EngineGuest>> EngineGuest::Create(const Kvm& kvm, const O
   guest->physical_bits_ = PhysicalAddressBits(micro.cpuid());
   CUBE_ASSIGN(guest->shared_, Ring0Shared::Create(micro.vm(), micro.memory(), &guest->ports_,
                                                   &guest->mmio_, kStubSlot, std::nullopt));
+  if (options.piece != 0) {
+    CUBE_TRY(micro.vm().SetMemorySlot(0, 0, {}));
+    guest->slots_ = std::make_unique<RamSlots>(micro.vm(), micro.memory(), kFirstRamSlot,
+                                               options.piece);
+    guest->shared_->slots = guest->slots_.get();
+    if (options.foreseen) guest->shared_->tables.SetSlots(guest->slots_.get());
+  }
   for (uint32_t id = 0; id < options.cpus; ++id) {
     if (id > 0) {
       CUBE_ASSIGN(KvmVcpu vcpu, micro.vm().CreateVcpu(id));

@@ -19,6 +19,10 @@ class EngineGuest {
   struct Options {
     bool irqchip = false;
     uint32_t cpus = 1;
+    // If not 0, KVM is given the memory in pieces of this many bytes as it needs them; what user mode
+    // can reach ahead of that if `foreseen`, else once KVM has come to it.
+    uint64_t piece = 0;
+    bool foreseen = true;
   };
   static Result<std::unique_ptr<EngineGuest>> Create(const Kvm& kvm, const Options& options);
 
@@ -34,6 +38,7 @@ class EngineGuest {
   Result<MicroGuest::Exit> Run(uint32_t id = 0, const std::function<void()>& before_run = {});
 
   Ring0Shared& shared() { return *shared_; }
+  RamSlots& slots() { return *slots_; }
   Ring0Engine& engine(uint32_t id = 0) { return *engines_[id]; }
 
  private:
@@ -43,6 +48,7 @@ class EngineGuest {
   std::unique_ptr<MicroGuest> micro_;
   std::vector<KvmVcpu> more_;
   Bus ports_, mmio_;
+  std::unique_ptr<RamSlots> slots_;
   std::unique_ptr<Ring0Shared> shared_;
   std::vector<std::unique_ptr<Ring0Engine>> engines_;
   uint8_t physical_bits_ = 0;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "base/result.h"
 #include "vmm/ring0/code_cache.h"
@@ -17,11 +18,12 @@ struct Ring0Caches {
   static Result<Ring0Caches> Create(uint64_t end) {
     CUBE_ASSIGN(PageFlags flags, PageFlags::Create(end));
     CUBE_ASSIGN(CodeCache code, CodeCache::Create());
-    return Ring0Caches{std::move(flags), std::move(code)};
+    return Ring0Caches{std::move(flags), std::move(code), {}};
   }
 
   PageFlags flags;  // of pages with code, none else
   CodeCache code;
+  std::vector<uint32_t> ram_pieces = {};  // the RAM that KVM was given (RamSlots)
 };
 
 }  // namespace cube::vmm::ring0

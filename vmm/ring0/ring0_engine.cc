@@ -219,6 +219,7 @@ Status Ring0Engine::Enter(KvmVcpu* vcpu, Mode mode, uint16_t code) {
     return Errorf("CR3 %#llx is not memory", static_cast<unsigned long long>(cpu_->cr3));
   }
   stub_.SetNmiStack(NmiStack());
+  CUBE_TRY(EnsureSlots(mode));
   CUBE_TRY(Save(vcpu));
   CUBE_TRY(SetDebug(vcpu, mode == Mode::kStep));
   // Only code of the guest's can ask for it.
@@ -488,6 +489,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::AccessMsr(KvmVcpu* vcpu) {
     return Outcome::kNotMine;
   }
   counters_.CountMsrHandOff(write, index);
+  if (write && shared_->slots != nullptr) shared_->slots->EnsureForMsr(index, value);
   if (write) stepped_msr_ = index;
   CUBE_TRY(Enter(vcpu, Mode::kStep, cpu.cs));
   return Outcome::kRun;

@@ -126,6 +126,10 @@ class Ring0Engine {
   // KVM has run more of ring 0 than it was asked to, past a HLT that no interrupt ended: what was
   // known of the guest's tables and code may be old.
   Status Resynchronise(KvmVcpu* vcpu);
+  // KVM is about to do what `mode` says: has it given the RAM that it will come to.
+  Status EnsureSlots(Mode mode);
+  // An access of KVM's to RAM that it has not got: made for it, and not again.
+  bool CompleteAccess(KvmVcpu* vcpu);
   void SetSelectors();
   void CompleteSyscall(uint64_t user_flags, uint64_t user_stack);
 
@@ -169,6 +173,10 @@ class Ring0Engine {
   uint64_t poll_interval_ = 0;  // in ticks of the host's TSC
   uint64_t spin_limit_ = 0;     // likewise
   uint64_t spins_since_ = 0;    // host TSC; 0 if the guest does not spin
+
+  // What EnsureSlots() last looked at: root, and the pages of the stack and of the code.
+  uint64_t ensured_user_root_ = 0;
+  uint64_t ensured_root_ = 0, ensured_stack_ = 0, ensured_code_ = 0;
 
   uint64_t tsc_khz_ = 0;
   uint64_t run_started_ = 0;  // host TSC at the end of BeforeRun()

@@ -134,6 +134,21 @@ CUBE_GUEST_CODE(read_ports, R"(
   mov %al, 0x14002
 )")
 
+// Of user mode: each access is to a page of its own, the last two to one of the kernel's choice.
+CUBE_GUEST_CODE(touch_pages, R"(
+  mov $5, %eax
+  lock xadd %eax, 0x24000
+  add 0x25000, %eax
+  movups 0x26000, %xmm0
+  movups %xmm0, 0x27000
+  push %rax
+  pop %rbx
+  addl $3, 0x28ffe         # across a page
+  mov 0x28ffe, %ecx
+  add %ecx, %eax
+  mov %rax, 0x1f0000       # the doorbell
+)")
+
 class Ring0EngineTest : public testing::Test {
  protected:
   void Create(const EngineGuest::Options& options) {
@@ -241,6 +256,36 @@ TEST_F(Ring0EngineTest, ThePitIsMadeWhenTheGuestComesToItsPorts) {
   EXPECT_EQ(made->channels[0].mode, 4);
   EXPECT_EQ(made->channels[0].count, 0x1234u);
 }
+
+// Whether KVM is given a page before it comes to it makes no difference that the guest could see.
+class PiecesTest : public Ring0EngineTest, public testing::WithParamInterface<bool> {};
+
+TEST_P(PiecesTest, KvmIsGivenTheRamThatItComesTo) {
+  Create({.piece = kPageSize, .foreseen = GetParam()});
+  MicroGuest& micro = guest_->micro();
+  micro.SetUserCode(touch_pages().bytes());
+  micro.Poke<uint32_t>(MicroGuest::kUserData, 10);
+  micro.Poke<uint32_t>(MicroGuest::kUserData + 0x1000, 100);
+  micro.Poke<uint64_t>(MicroGuest::kUserData + 0x2000, 0x1122334455667788);
+  micro.Poke<uint32_t>(0x28ffe, 1000);
+  Start(to_user());
+  MicroGuest::Exit exit = Run();
+  ExpectKind(exit, Kind::kDoorbell);
+  EXPECT_EQ(exit.value, 10u + 100u + 1003u);
+  EXPECT_EQ(Peek<uint32_t>(MicroGuest::kUserData), 15u);
+  EXPECT_EQ(Peek<uint64_t>(MicroGuest::kUserData + 0x3000), 0x1122334455667788u);
+  EXPECT_EQ(Peek<uint32_t>(0x28ffe), 1003u);
+  uint64_t late = guest_->engine().Counts()["ring0 late memory slots"];
+  if (GetParam()) {
+    EXPECT_EQ(late, 0u);
+    EXPECT_FALSE(guest_->slots().complete());
+    EXPECT_TRUE(guest_->slots().IsMissing(0x12000));  // of ring 0, which KVM does not run
+  } else {
+    EXPECT_GT(late, 0u);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Foreseen, PiecesTest, testing::Bool());
 
 TEST_P(ReplayTest, NoInterruptShowsTheStub) {
   for (bool nmi : {false, true}) {

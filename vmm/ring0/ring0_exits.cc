@@ -64,12 +64,20 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnExit(KvmVcpu* vcpu) {
     }
     case KVM_EXIT_INTERNAL_ERROR: {
       if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION) return Outcome::kUnhandled;
+      // Where it found no memory it takes the instruction for one to emulate.
+      if (shared_->slots != nullptr && !shared_->slots->complete()) {
+        ++counters_.late_slots;
+        shared_->slots->EnsureAll();
+        return Outcome::kRun;
+      }
       CUBE_ASSIGN(InstructionAssist::Outcome outcome, assist_.CarryOut(vcpu));
       if (outcome == InstructionAssist::Outcome::kInvalid) return Outcome::kRun;
       if (outcome == InstructionAssist::Outcome::kTripleFault) return Outcome::kTripleFault;
       if (outcome == InstructionAssist::Outcome::kUnknown) return Outcome::kUnhandled;
       return TakeOver(vcpu);
     }
+    case KVM_EXIT_MMIO:
+      return CompleteAccess(vcpu) ? Outcome::kRun : Outcome::kNotMine;
     case KVM_EXIT_IO: {
       if (run->io.direction != KVM_EXIT_IO_OUT) return Outcome::kNotMine;
       bool asked = run->io.port == KvmStub::kPollPort && mode_ == Mode::kPoll;
@@ -155,7 +163,15 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnVector(KvmVcpu* vcpu, uint8_t vector
     }
   }
   if (has_error_code) event.error_code = static_cast<uint32_t>(frame[0]);
-  if (vector == kVectorPageFault) event.fault_address = cpu.cr2;
+  if (vector == kVectorPageFault) {
+    event.fault_address = cpu.cr2;
+    // Where KVM could not read a table it takes the page for absent.
+    if ((cpu.cs & 3) == 3 && shared_->slots != nullptr &&
+        shared_->slots->EnsureMapped(cpu.cr3, cpu.cr2)) {
+      ++counters_.late_slots;
+      return Outcome::kRun;
+    }
+  }
   return Deliver(event) ? Outcome::kRun : Outcome::kTripleFault;
 }
 

@@ -58,7 +58,9 @@ void Ring0Shared::Acquire() {
 
 Ring0Caches Ring0Shared::TakeCaches() {
   tables.Clear();
-  return {std::move(flags), std::move(code)};
+  std::vector<uint32_t> pieces;
+  if (slots != nullptr) pieces = slots->pieces();
+  return {std::move(flags), std::move(code), std::move(pieces)};
 }
 
 void Ring0Shared::Forget() {

@@ -18,6 +18,7 @@
 #include "vmm/ring0/interpreter_observer.h"
 #include "vmm/ring0/kvm_stub.h"
 #include "vmm/ring0/page_flags.h"
+#include "vmm/ring0/ram_slots.h"
 #include "vmm/ring0/ring0_caches.h"
 #include "vmm/ring0/table_tracker.h"
 
@@ -73,6 +74,8 @@ class Ring0Shared : public InterruptController {
   // Called, under the lock, before KVM is handed an access to an I/O port; may be empty. Set before the
   // vCPUs start.
   std::function<Status(uint16_t port)> foreign_port;
+  // RAM that KVM has not got yet; null if it has all of it. Set before the vCPUs start.
+  RamSlots* slots = nullptr;
   // Null but in tests; set before the vCPUs start.
   InterpreterObserver* observer = nullptr;
 

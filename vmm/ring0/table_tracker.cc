@@ -22,16 +22,30 @@ bool TableTracker::Links(uint64_t value, int level) {
   return level > 1 && (value & kWanted) == kWanted && (level == 4 || (value & kEntryLarge) == 0);
 }
 
+bool TableTracker::Maps(uint64_t value, int level) {
+  constexpr uint64_t kWanted = kEntryPresent | kEntryUser;
+  return (value & kWanted) == kWanted &&
+         (level == 1 || (level < 4 && (value & kEntryLarge) != 0));
+}
+
+void TableTracker::Mapped(uint64_t value, int level) {
+  uint64_t size = uint64_t{1} << PageBits(level - 1);
+  slots_->Ensure(value & kEntryAddress & ~(size - 1), size);
+}
+
 void TableTracker::Link(uint64_t page, int level) {
   auto bytes = memory_.Slice(page, kPageSize);
   if (!bytes) return;  // the walk will fault there
   Table& table = tables_[page];
   if (table.empty()) flags_->Set(page, PageFlags::kTable);
   // Levels below are entered once per page and level, so a table that maps itself ends here.
-  if (++table.links[static_cast<size_t>(level - 1)] != 1 || level == 1) return;
+  bool lazy = slots_ != nullptr && !slots_->complete();
+  if (lazy) slots_->Ensure(page);
+  if (++table.links[static_cast<size_t>(level - 1)] != 1 || (level == 1 && !lazy)) return;
   for (size_t i = 0; i < kEntries; ++i) {
     uint64_t value = ReadEntry(*bytes, i);
     if (Links(value, level)) Link(value & kEntryAddress, level - 1);
+    if (lazy && Maps(value, level)) Mapped(value, level);
   }
 }
 
@@ -112,6 +126,11 @@ void TableTracker::Changed(uint64_t entry, uint64_t old_value, uint64_t new_valu
   auto found = tables_.find(page);
   if (found == tables_.end()) return;
   Table table = found->second;  // a copy: linking may move what it refers to
+  for (int level = 1; slots_ != nullptr && level < 4; ++level) {
+    if (table.links[static_cast<size_t>(level - 1)] != 0 && Maps(new_value, level)) {
+      Mapped(new_value, level);
+    }
+  }
   for (int level = 2; level <= 4; ++level) {
     if (table.links[static_cast<size_t>(level - 1)] == 0) continue;
     bool linked = Links(old_value, level), links = Links(new_value, level);

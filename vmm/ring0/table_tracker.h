@@ -8,6 +8,7 @@
 
 #include "vmm/guest_memory.h"
 #include "vmm/ring0/page_flags.h"
+#include "vmm/ring0/ram_slots.h"
 
 namespace cube::vmm::ring0 {
 
@@ -32,6 +33,9 @@ class TableTracker {
   // may have written tables.
   void Rebuild(const std::vector<uint64_t>& roots);
 
+  // Has all that the tables lead to made slots of KVM's; null if it has them all. Before the first root.
+  void SetSlots(RamSlots* slots) { slots_ = slots; }
+
   // Forgets all tables, roots and entries to replay.
   void Clear();
 
@@ -54,12 +58,16 @@ class TableTracker {
   };
 
   static bool Links(uint64_t value, int level);
+  // Whether it is a page that user mode may use.
+  static bool Maps(uint64_t value, int level);
+  void Mapped(uint64_t value, int level);
   void Link(uint64_t page, int level);
   void Unlink(uint64_t page, int level);
   bool MapsUserSpace(uint64_t root) const;
 
   const GuestMemory& memory_;
   PageFlags* flags_;
+  RamSlots* slots_ = nullptr;
   std::unordered_map<uint64_t, Table> tables_;
   std::unordered_map<uint64_t, uint32_t> roots_;  // page address to CR3s that hold it
   std::vector<uint64_t> replay_;
