@@ -23,6 +23,8 @@ enum class Command : uint32_t {
   kBooted = 1,  // the agent runs and has mapped the mailbox
   kPark = 2,    // freeze here: the template is warm
   kReady = 3,   // identity taken, requests accepted
+  kSettle = 5,  // idle now until it parks, for the argument's seconds of guest time, which may be let
+                // pass quicker
   kExit = 4,    // all output is in the rings; the argument is the exit status, 0 to 255
 };
 

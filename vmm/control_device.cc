@@ -26,6 +26,7 @@ void ControlDevice::Write(uint64_t offset, std::span<const uint8_t> data) {
   auto command = static_cast<abi::Command>(value & 0xffffffff);
   switch (command) {
     case abi::Command::kBooted:
+    case abi::Command::kSettle:
     case abi::Command::kPark:
     case abi::Command::kReady:
     case abi::Command::kExit:

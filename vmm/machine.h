@@ -106,6 +106,15 @@ class Machine {
   // Once Stop() has returned; Start() goes on from there. After an error the machine is of no use.
   Status Reload(const MachineState& state);
 
+  // With `on`, time in which the guest has nothing to do passes at once, if the ring-0 engine runs it;
+  // else as always. Any thread.
+  void SkipIdleTime(bool on) {
+    if (ring0_ != nullptr) ring0_->SkipIdleTime(on);
+  }
+  uint64_t skipped_nanoseconds() const {
+    return ring0_ == nullptr ? 0 : ring0_->skipped_nanoseconds();
+  }
+
   // What the ring-0 engine, if there is one, has decoded, for machines restored from the same state;
   // `written` are stretches of the memory's image (offset and bytes) that this one has changed since.
   // Once Stop() has returned; the machine is of no use after.

@@ -19,6 +19,7 @@
 #include "guestkernel/agent/mounts.h"
 #include "guestkernel/agent/network.h"
 #include "guestkernel/agent/root_disk.h"
+#include "guestkernel/agent/settle.h"
 #include "guestkernel/agent/shares.h"
 
 namespace cube::agent {
@@ -76,6 +77,7 @@ Status Main() {
   ReportSmallFreeAreas();
   CUBE_ASSIGN(Console console, Console::Open(kConsolePath));
   CUBE_ASSIGN(Agent agent, Agent::Create(&device.mailbox, &device.doorbell, &console));
+  Settle(&device.doorbell);
   agent.Park();
   CUBE_TRY(agent.Run());
   // The VMM has not run the guest since kExit. Should it ever do so again, there is nothing to do.

@@ -406,6 +406,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnStop(KvmVcpu* vcpu, Stop stop) {
       return Outcome::kRun;
     case Stop::kHalt:
       CUBE_TRY(ReleaseTimer(vcpu, true));
+      if (shared_->skips_idle_time()) CUBE_TRY(SkipIdleTime(vcpu));
       CUBE_TRY(Enter(vcpu, Mode::kHalt, cpu_->cs));
       return Outcome::kRun;
     case Stop::kPort:
@@ -420,6 +421,22 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnStop(KvmVcpu* vcpu, Stop stop) {
   }
   return Errorf("the ring-0 interpreter stopped at %#llx without a reason",
                 static_cast<unsigned long long>(cpu_->rip));
+}
+
+Status Ring0Engine::SkipIdleTime(KvmVcpu* vcpu) {
+  // A timer without end, or none: something else will wake the vCPU.
+  constexpr uint64_t kMostSeconds = 3600;
+  uint64_t now = __rdtsc() + cpu_->tsc_offset;
+  if (!cpu_->tsc_known || tsc_khz_ == 0 || deadline_ <= now ||
+      deadline_ - now > kMostSeconds * 1000 * tsc_khz_) {
+    return OkStatus();
+  }
+  CUBE_TRY(shared_->AdvanceClock((deadline_ - now) * 1000 / tsc_khz_ * 1000));
+  // A moment that has passed: KVM's timer fires as it is set.
+  const kvm_msr_entry entry = {kMsrTscDeadline, 0, 1};
+  CUBE_TRY(vcpu->SetMsrs({&entry, 1}));
+  deadline_ = 1;
+  return OkStatus();
 }
 
 kvm_sregs Ring0Engine::GuestSegments() const {

@@ -130,6 +130,8 @@ class Ring0Engine {
   Status EnsureSlots(Mode mode);
   // An access of KVM's to RAM that it has not got: made for it, and not again.
   bool CompleteAccess(KvmVcpu* vcpu);
+  // The vCPU is about to halt: its timer fires at once, and the time until then is skipped.
+  Status SkipIdleTime(KvmVcpu* vcpu);
   void SetSelectors();
   void CompleteSyscall(uint64_t user_flags, uint64_t user_stack);
 

@@ -56,6 +56,13 @@ void Ring0Shared::Acquire() {
   if (trim_.exchange(false, std::memory_order_relaxed)) code.Trim();
 }
 
+Status Ring0Shared::AdvanceClock(uint64_t nanoseconds) {
+  CUBE_ASSIGN(uint64_t now, vm_.GetClock());
+  CUBE_TRY(vm_.SetClock(now + nanoseconds));
+  skipped_.fetch_add(nanoseconds, std::memory_order_relaxed);
+  return OkStatus();
+}
+
 Ring0Caches Ring0Shared::TakeCaches() {
   tables.Clear();
   std::vector<uint32_t> pieces;

@@ -57,6 +57,15 @@ class Ring0Shared : public InterruptController {
   // thread.
   void RequestTrim() { trim_.store(true, std::memory_order_relaxed); }
 
+  // With `on`, a vCPU that has nothing to do until its timer fires does not wait for it: the guest's
+  // clock (kvmclock, which it must take its time from) is set on by as much instead. Any thread.
+  void SkipIdleTime(bool on) { skips_idle_time_.store(on, std::memory_order_relaxed); }
+  bool skips_idle_time() const { return skips_idle_time_.load(std::memory_order_relaxed); }
+  // Sets the clock on, and counts. Under the lock.
+  Status AdvanceClock(uint64_t nanoseconds);
+  // How much has been skipped. Any thread.
+  uint64_t skipped_nanoseconds() const { return skipped_.load(std::memory_order_relaxed); }
+
   // Drops all that was learnt of the guest, whose memory has become another; no engine is left.
   void Forget();
 
@@ -91,6 +100,8 @@ class Ring0Shared : public InterruptController {
   std::atomic<uint64_t> turn_{0};  // counts the takers of the lock
   std::atomic<int> offering_{0};   // vCPUs that have offered their processor and want it back
   std::atomic<bool> trim_{false};
+  std::atomic<bool> skips_idle_time_{false};
+  std::atomic<uint64_t> skipped_{0};
 };
 
 }  // namespace cube::vmm::ring0
