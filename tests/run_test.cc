@@ -152,7 +152,7 @@ TEST(Run, AnIdleVmmKeepsLittleMemory) {
   EXPECT_EQ(process.WaitForOutput(), "up\n");
   // Idle is what it is a moment later, when what only the start needed has been given back.
   ProcessMemory memory;
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < 400; ++i) {
     memory = ProcessMemory::Of(process.pid(), 128 << 20);
     ASSERT_GT(memory.anonymous, 50) << "nothing was counted";
     if (memory.resident <= kMaxResident && memory.anonymous <= kMaxAnonymous) break;
