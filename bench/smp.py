@@ -17,7 +17,7 @@ import sys
 from boot import BIN, machine
 
 TESTS = {"shootdown": 60, "freshness": 100, "synchronisation": 50}
-SHOWN = ["interrupts", "steps", "injections", "us in KVM_RUN", "us interpreting",
+SHOWN = ["interrupts", "steps", "injections", "resynchronisations", "us in KVM_RUN", "us interpreting",
          "us waiting for the lock"]
 
 

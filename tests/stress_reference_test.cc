@@ -28,7 +28,7 @@ TEST_P(StressReference, KvmsEmulatorAgrees) {
 // A system call takes KVM's emulator a millisecond, a fork a quarter of a second.
 std::vector<Subtest> Subtests() {
   if (Env("CUBE_STRESS_REFERENCE") == "short") return {{"model", "30"}, {"nested_signals", "1"}};
-  return {{"model", "200"},
+  return {{"model", "60"},
           {"models", "10"},
           {"recycle", "1"},
           {"large", "1"},
