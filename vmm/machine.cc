@@ -8,6 +8,7 @@
 #include <array>
 #include <cstring>
 
+#include "base/monotonic.h"
 #include "vmm/cpuid.h"
 #include "vmm/loader/boot_params.h"
 #include "vmm/loader/initrd_loader.h"
@@ -81,10 +82,12 @@ Result<std::unique_ptr<Machine>> Machine::Restore(const Kvm& kvm, const MachineC
               Build(kvm, config, std::move(memory), std::move(devices), loop, std::move(events),
                     &state, std::move(caches)));
   CUBE_TRY(machine->RestoreVcpus(kvm, config, state));
+  machine->marks_.vcpus = MonotonicNow();
   CUBE_TRY(machine->RestoreDevices(state));
   // The vCPUs' local APICs are there by now, to which the I/O APIC's interrupts go.
   CUBE_TRY(machine->RestoreVm(state.vm));
   machine->clocks_ = Clocks{state.vm, state.vcpus};
+  machine->marks_.state = MonotonicNow();
   return machine;
 }
 
@@ -96,6 +99,8 @@ Result<std::unique_ptr<Machine>> Machine::Build(const Kvm& kvm, const MachineCon
   if (config.cpus < 1 || config.cpus > kMaxCpus) {
     return Errorf("%u vCPUs are not between 1 and %u", config.cpus, kMaxCpus);
   }
+  Marks marks;
+  marks.begun = MonotonicNow();
   CUBE_ASSIGN(KvmVm vm, kvm.CreateVm());
   std::unique_ptr<Machine> machine(
       new Machine(std::move(vm), std::move(memory), std::move(events)));
@@ -106,6 +111,7 @@ Result<std::unique_ptr<Machine>> Machine::Build(const Kvm& kvm, const MachineCon
                              "a scratch page"));
   }
   CUBE_TRY(machine->vm_.SetTssAndIdentityMap());
+  marks.vm = MonotonicNow();
   // Memory first: KVM waits for its readers (synchronize_srcu) at each slot, which takes no time in a
   // VM that has just been made, and milliseconds once the interrupt controllers have put their devices
   // on KVM's buses, since what they replaced there waits for the same grace period unhurried.
@@ -118,11 +124,14 @@ Result<std::unique_ptr<Machine>> Machine::Build(const Kvm& kvm, const MachineCon
     machine->ring0_->slots = machine->ram_slots_.get();
     machine->ring0_->tables.SetSlots(machine->ram_slots_.get());
   }
+  marks.memory = MonotonicNow();
   CUBE_TRY(machine->vm_.CreateIrqchip());
   CUBE_TRY(machine->AddDevices());
   // The engine's guests never execute a store to a device in KVM.
   CUBE_TRY(machine->AddVirtioDevices(std::move(devices), loop, config.ring0 != Ring0Mode::kEngine));
   if (config.ring0 == Ring0Mode::kEmulator) CUBE_TRY(Ring0Assist::PrepareVm(machine->vm_));
+  marks.devices = MonotonicNow();
+  machine->marks_ = marks;
   return machine;
 }
 

@@ -124,6 +124,17 @@ class Machine {
   };
   std::optional<ring0::Ring0Caches> TakeCaches(std::span<const ImageStretch> written);
 
+  // When the parts of Restore() were done, CLOCK_MONOTONIC nanoseconds, in this order.
+  struct Marks {
+    uint64_t begun = 0;
+    uint64_t vm = 0;
+    uint64_t memory = 0;
+    uint64_t devices = 0;  // with the interrupt controllers
+    uint64_t vcpus = 0;    // with their state
+    uint64_t state = 0;    // of all the rest
+  };
+  const Marks& marks() const { return marks_; }
+
   GuestMemory& memory() { return memory_; }
   const GuestMemory& memory() const { return memory_; }
   devices::Serial& serial() { return *serial_; }
@@ -194,6 +205,7 @@ class Machine {
   std::string command_line_;
   Bus ports_;
   Bus mmio_;
+  Marks marks_;
   std::unique_ptr<ring0::RamSlots> ram_slots_;  // null: KVM has all of the RAM
   std::unique_ptr<ring0::Ring0Shared> ring0_;   // of the engine
   std::unique_ptr<devices::Serial> serial_;

@@ -14,6 +14,7 @@
 #include "base/byte_io.h"
 #include "base/json_writer.h"
 #include "vmm/assist/host_probe.h"
+#include "vmm/cli/host_verdict.h"
 #include "vmm/cli/run_options.h"
 #include "vmm/kvm/kvm.h"
 
@@ -141,6 +142,7 @@ HostReport Inspect() {
     auto probe = ProbeHost(*kvm);
     if (probe.ok()) {
       report.probe = *probe;
+      HostVerdict(HostVerdict::DefaultPath(), "/dev/kvm").Store(probe->emulated_ring0());
     } else {
       report.probe_error = probe.error().message();
     }

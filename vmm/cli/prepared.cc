@@ -1,6 +1,6 @@
 #include "vmm/cli/prepared.h"
 
-#include "vmm/assist/host_probe.h"
+#include "vmm/cli/host_verdict.h"
 
 namespace cube::vmm {
 
@@ -9,12 +9,12 @@ Result<Prepared> PrepareHost(const std::string& kvm, const std::string& path,
   Prepared prepared;
   CUBE_TRY(Vcpu::InstallKickSignal());
   CUBE_ASSIGN(prepared.kvm, Kvm::Open(kvm));
-  CUBE_ASSIGN(HostProbe probe, ProbeHost(*prepared.kvm));
+  CUBE_ASSIGN(bool emulated, EmulatesRing0(*prepared.kvm, kvm));
   if (!path.empty()) {
     CUBE_ASSIGN(snapshot::Snapshot opened, snapshot::Snapshot::Open(path));
     prepared.base = std::make_shared<const snapshot::Snapshot>(std::move(opened));
   }
-  if (probe.emulated_ring0()) {
+  if (emulated) {
     prepared.ring0 = ring0 == "kvm" ? Ring0Mode::kEmulator : Ring0Mode::kEngine;
   } else if (ring0 == "engine") {
     return Errorf("--ring0=engine: this host's KVM runs ring 0 itself");

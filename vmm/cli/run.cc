@@ -346,6 +346,14 @@ void Run::SayParked() {
   answer.Key("ms").BeginObject();
   answer.Key("fork").Double(Milliseconds(time_.start, time_.probed));
   answer.Key("restore").Double(Milliseconds(time_.probed, time_.created));
+  const Machine::Marks& marks = machine_->marks();
+  answer.Key("restore: before the VM").Double(Milliseconds(time_.probed, marks.begun));
+  answer.Key("restore: create VM").Double(Milliseconds(marks.begun, marks.vm));
+  answer.Key("restore: memory slots").Double(Milliseconds(marks.vm, marks.memory));
+  answer.Key("restore: devices").Double(Milliseconds(marks.memory, marks.devices));
+  answer.Key("restore: vCPUs").Double(Milliseconds(marks.devices, marks.vcpus));
+  answer.Key("restore: other state").Double(Milliseconds(marks.vcpus, marks.state));
+  answer.Key("restore: after").Double(Milliseconds(marks.state, time_.created));
   answer.EndObject().EndObject();
   Report(answer.text());
 }
