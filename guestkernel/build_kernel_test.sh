@@ -4,30 +4,13 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 script=$PWD/build-kernel.sh
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-
-fail() {
-  echo "FAIL: $*" >&2
-  exit 1
-}
-
-# expect_error TEXT COMMAND...
-expect_error() {
-  local text=$1 output
-  shift
-  output=$("$@" 2>&1) && fail "succeeded: $*"
-  [[ $output == *"$text"* ]] || fail "expected '$text', got '$output'"
-}
+source ../tools/lib/script_test.sh
 
 expect_error "usage:" "$script"
 expect_error "cannot read /nowhere/config" "$script" /nowhere/config a b c
 
 # A machine without flex: every other program the script calls, and no more.
-mkdir "$scratch/bin"
-for tool in bash readlink dirname gcc ld make bison bc perl xz lz4 flock; do
-  ln -s "$(command -v $tool)" "$scratch/bin/$tool"
-done
+link_programs "$scratch/bin" bash readlink dirname gcc ld make bison bc perl xz lz4 flock
 expect_error "flex is missing: apt-get install flex" \
   env PATH="$scratch/bin" "$script" cube.config a b c
 
@@ -86,12 +69,12 @@ PATH=$stand_ins:$PATH
 command -v tar | grep -q "$stand_ins" || fail "the stand-ins are not used"
 
 expect_error "make failed" env BREAK=1 "$script" cube.config "$scratch/v" "$scratch/b" "$scratch/s"
-[[ -z $(ls "$CUBE_HOME/cache/kernel" | grep -v '^lock$') ]] || fail "a failed build left something"
+[[ -z $(entries kernel) ]] || fail "a failed build left something"
 
 : > "$BUILDS"
 "$script" cube.config "$scratch/v1" "$scratch/b1" "$scratch/s1" 2> /dev/null &
 "$script" cube.config "$scratch/v2" "$scratch/b2" "$scratch/s2" 2> /dev/null
 wait $!
-[[ $(wc -l < "$BUILDS") == 1 ]] || fail "$(wc -l < "$BUILDS") builds of one kernel"
+expect_builds 1
 [[ -e $scratch/s1 && -e $scratch/s2 ]] || fail "a builder has no result"
-[[ $(ls "$CUBE_HOME/cache/kernel" | grep -c -v '^lock$') == 1 ]] || fail "a build left something"
+[[ $(entries kernel | wc -l) == 1 ]] || fail "a build left something"

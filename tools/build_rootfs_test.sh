@@ -4,31 +4,14 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 script=$PWD/build-rootfs.sh
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-
-fail() {
-  echo "FAIL: $*" >&2
-  exit 1
-}
-
-# expect_error TEXT COMMAND...
-expect_error() {
-  local text=$1 output
-  shift
-  output=$("$@" 2>&1) && fail "succeeded: $*"
-  [[ $output == *"$text"* ]] || fail "expected '$text', got '$output'"
-}
+source lib/script_test.sh
 
 expect_error "usage:" "$script"
 expect_error "usage:" "$script" windows
 expect_error "usage:" "$script" debian more
 
 # A machine without mke2fs.
-mkdir "$scratch/bin"
-for tool in bash readlink dirname flock apt-get; do
-  ln -s "$(command -v $tool)" "$scratch/bin/$tool"
-done
+link_programs "$scratch/bin" bash readlink dirname flock apt-get
 ln -s /bin/true "$scratch/bin/mmdebstrap"
 expect_error "mke2fs is missing: apt-get install e2fsprogs" \
   env PATH="$scratch/bin" "$script" debian
@@ -72,14 +55,14 @@ expect_error "set CUBE_HOME to a folder you may write to" \
   env CUBE_HOME=/dev/null "$script" debian
 expect_error "no source of Debian 12 (bookworm) in /etc/apt" env NO_SOURCES=1 "$script" debian
 expect_error "mmdebstrap failed" env BREAK=1 "$script" debian
-[[ -z $(ls "$CUBE_HOME/cache/rootfs" | grep -v '^lock$') ]] || fail "a failed build left something"
+[[ -z $(entries rootfs) ]] || fail "a failed build left something"
 
 # Two builders at once make one image.
 : > "$BUILDS"
 "$script" debian > "$scratch/one" 2> /dev/null &
 "$script" debian > "$scratch/two" 2> /dev/null
 wait $!
-[[ $(wc -l < "$BUILDS") == 1 ]] || fail "$(wc -l < "$BUILDS") builds of one image"
+expect_builds 1
 cmp "$scratch/one" "$scratch/two" || fail "two builders, two paths"
 image=$(cat "$scratch/one")
 [[ $image == "$CUBE_HOME/cache/rootfs/$("$script" --key debian)/root.ext4" ]] || fail "path '$image'"

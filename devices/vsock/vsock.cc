@@ -55,8 +55,7 @@ Result<std::unique_ptr<Vsock>> Vsock::Create(VsockConfig config, vmm::EventLoop*
                   static_cast<unsigned long long>(vsock::kLastGuestCid));
   }
   if (config.path.size() > MaxPath() || (config.path.empty() && !config.listener.valid())) {
-    return Errorf("socket path of %zu bytes, 1 to %zu are possible", config.path.size(),
-                  MaxPath());
+    return Errorf("socket path of %zu bytes, 1 to %zu are possible", config.path.size(), MaxPath());
   }
   auto listener = config.listener.valid() ? UnixListener::Adopt(std::move(config.listener))
                                           : UnixListener::Bind(config.path);

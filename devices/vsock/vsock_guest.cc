@@ -35,6 +35,12 @@ sockaddr_un Address(const std::string& path) {
 
 }  // namespace
 
+std::string Pattern(size_t size, uint32_t seed) {
+  std::string bytes(size, '\0');
+  for (char& c : bytes) c = static_cast<char>((seed = seed * 1664525 + 1013904223) >> 24);
+  return bytes;
+}
+
 VsockGuest::VsockGuest(uint64_t timeout, uint32_t receive_buffers, uint64_t features)
     : folder_(NewFolder()),
       timeout_(timeout),

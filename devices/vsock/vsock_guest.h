@@ -16,6 +16,9 @@
 
 namespace cube::devices::vsock::testing {
 
+// `size` bytes, the same ones for the same `seed`.
+std::string Pattern(size_t size, uint32_t seed = 1);
+
 // A packet as the guest got it.
 struct Packet {
   Header header;
