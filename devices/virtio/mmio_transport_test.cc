@@ -169,6 +169,16 @@ TEST_F(MmioTransportTest, GoesOnFromSavedState) {
   EXPECT_EQ(driver_.Memory(in[0], 3)[2], 3);
 }
 
+// Features that were asked for and refused are part of a state like another.
+TEST_F(MmioTransportTest, GoesOnAfterFeaturesThatWereRefused) {
+  EXPECT_FALSE(driver_.Negotiate(~0ull));
+  ASSERT_TRUE(driver_.SaveAndRestore(EchoDevice::Make).ok());
+  EXPECT_EQ(driver_.status(), kStatusAcknowledge | kStatusDriver);
+  driver_.Write(kMmioStatus, kStatusAcknowledge | kStatusDriver | kStatusFeaturesOk);
+  EXPECT_EQ(driver_.status(), kStatusAcknowledge | kStatusDriver);
+  EXPECT_TRUE(driver_.Negotiate(kFeatureVersion1));
+}
+
 // Every cut of a valid state is refused with a reason, and so is any other device's.
 TEST_F(MmioTransportTest, RefusesOtherStates) {
   driver_.Start();
@@ -191,6 +201,7 @@ TEST_F(MmioTransportTest, RefusesOtherStates) {
   EXPECT_EQ(with(4, 1), "device: saved from device type 43 with 2 queues, this is type 42 with 2");
   EXPECT_EQ(with(8, 1), "device: device state of version 2, this is version 3");
   EXPECT_NE(with(16, 1).find("saved with features"), std::string::npos);
+  EXPECT_EQ(with(24, kStatusFeaturesOk | kStatusDriverOk), "device: a queue is ready in status 0x3");
 }
 
 }  // namespace
