@@ -20,7 +20,8 @@ class EventLoop {
   static Result<EventLoop> Create();
 
   // Calls `handler` with EPOLLIN and the like whenever `fd`, which the caller keeps open until
-  // Remove(), is ready, level-triggered. `events` of 0 waits for errors and hang-up only.
+  // Remove(), is ready, level-triggered unless `events` has EPOLLET. `events` of 0 waits for errors
+  // and hang-up only.
   Status Add(int fd, uint32_t events, Handler handler);
   Status Modify(int fd, uint32_t events);
   // A handler may remove any descriptor, its own too.

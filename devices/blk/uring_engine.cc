@@ -61,8 +61,8 @@ bool UringEngine::Prepare(IoOperation* operation) {
 }
 
 void UringEngine::Submit(IoOperation* operation) {
-  if (writer_.Try(operation)) {
-    written_.push_back(operation);
+  if (reader_.Try(operation) || writer_.Try(operation)) {
+    prompt_.push_back(operation);
   } else if (!overflow_.empty() || !Prepare(operation)) {
     overflow_.push_back(operation);
   }
@@ -80,8 +80,8 @@ void UringEngine::Flush() {
 }
 
 void UringEngine::Reap(std::vector<IoOperation*>* done) {
-  done->insert(done->end(), written_.begin(), written_.end());
-  written_.clear();
+  done->insert(done->end(), prompt_.begin(), prompt_.end());
+  prompt_.clear();
   if (io_uring_cq_ready(&ring_) == 0) return;
   // Before they are taken: one that comes meanwhile is announced again.
   DrainEventFd(event_.get());
@@ -95,7 +95,7 @@ void UringEngine::Reap(std::vector<IoOperation*>* done) {
 }
 
 void UringEngine::Wait() {
-  if (!written_.empty()) return;
+  if (!prompt_.empty()) return;
   if (io_uring_sq_ready(&ring_) != 0 || !overflow_.empty()) Flush();
   io_uring_cqe* cqe;
   while (io_uring_wait_cqe(&ring_, &cqe) == -EINTR) {

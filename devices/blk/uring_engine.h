@@ -7,12 +7,13 @@
 
 #include "base/unique_fd.h"
 #include "devices/blk/io_engine.h"
+#include "devices/blk/prompt_reader.h"
 #include "devices/blk/prompt_writer.h"
 
 namespace cube::devices::blk {
 
-// Operations by io_uring(7): one system call for all that were submitted, and none for those that
-// the page cache could serve at once. Writes that would need a kernel thread are done by Submit().
+// Operations by io_uring(7): one system call for all that were submitted. What the page cache can
+// serve at once, and writes that would need a kernel thread, Submit() does itself.
 class UringEngine : public IoEngine {
  public:
   static Result<std::unique_ptr<IoEngine>> Create(uint32_t depth);
@@ -33,8 +34,9 @@ class UringEngine : public IoEngine {
   io_uring ring_ = {};
   bool ring_made_ = false;
   UniqueFd event_;
+  PromptReader reader_;
   PromptWriter writer_;
-  std::vector<IoOperation*> written_;  // by it, and not reaped
+  std::vector<IoOperation*> prompt_;   // done by these, and not reaped
   std::deque<IoOperation*> overflow_;  // there was no room in the ring
 };
 
