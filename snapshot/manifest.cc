@@ -5,6 +5,7 @@
 
 #include <boost/json.hpp>
 
+#include "base/byte_io.h"
 #include "base/json_writer.h"
 #include "snapshot/json_fields.h"
 
@@ -120,6 +121,14 @@ Result<Manifest> Manifest::Parse(std::string_view text) {
   }
   if (cpus == 0 || cpus > 255) return Errorf("%llu vCPUs", static_cast<unsigned long long>(cpus));
   manifest.cpus = static_cast<uint32_t>(cpus);
+  return manifest;
+}
+
+Result<Manifest> Manifest::Load(const std::string& folder) {
+  std::string path = folder + "/manifest.json";
+  CUBE_ASSIGN(std::string text, ReadSmallFile(path, kMaxSize + 1));
+  auto manifest = Parse(text);
+  if (!manifest.ok()) return Error(manifest.error()).Wrap(path);
   return manifest;
 }
 

@@ -35,6 +35,8 @@ struct Manifest {
   // `text` may be anything, and must be as ToJson() wrote it: it ends with a checksum of itself.
   // The error says what is missing or wrong.
   static Result<Manifest> Parse(std::string_view text);
+  // That of the snapshot in `folder`, of which nothing else is looked at. Errors name the file.
+  static Result<Manifest> Load(const std::string& folder);
 };
 
 // A new id: 128 random bits in hexadecimal.

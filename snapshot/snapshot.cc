@@ -1,11 +1,13 @@
 #include "snapshot/snapshot.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "base/byte_io.h"
@@ -124,8 +126,11 @@ Result<Snapshot> Snapshot::OpenAt(const std::string& path, size_t depth) {
 
 Status Snapshot::OpenMemory(const std::string& path) {
   CUBE_ASSIGN(UniqueFd file, OpenFile(path, O_RDONLY));
+  // A file system without locks is no reason to refuse.
+  bool locked_away = flock(file.get(), LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
   struct stat info;
   if (fstat(file.get(), &info) < 0) return ErrnoError("%s", path.c_str());
+  if (locked_away || info.st_nlink == 0) return Errorf("%s is being removed", path.c_str());
   uint64_t image_bytes = vmm::GuestMemory::ImageSize(manifest_.memory_bytes);
   bool is_base = manifest_.parent.empty();
   uint64_t wanted = is_base ? image_bytes : manifest_.memory_file_bytes;

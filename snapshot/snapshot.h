@@ -23,6 +23,9 @@ class Snapshot {
   // Parents of parents at most.
   static constexpr size_t kMaxDepth = 64;
 
+  // The memory files of it and its parents are locked for as long as a process has them open (flock,
+  // shared; children of a fork count): whoever would delete it can tell that it is in use.
+  //
   // Trusts nothing in the folder `path`: an error names the file and what is wrong with it. Memory
   // files are read through, to hold them against their checksum, unless they are as they were when
   // that was last done (by file, size and time of change; kept beside them).

@@ -180,6 +180,17 @@ Result<std::string> SnapshotWriter::Publish(bool durable) {
   return manifest_.id;
 }
 
+Status RemoveSnapshot(const std::string& path) {
+  CUBE_ASSIGN(std::string id, NewSnapshotId());
+  std::string removed = FolderOf(path) + "/" + kTemporaryPrefix + id;
+  if (rename(path.c_str(), removed.c_str()) < 0)
+    return ErrnoError("cannot remove %s", path.c_str());
+  std::error_code failed;
+  std::filesystem::remove_all(removed, failed);
+  if (failed) return Errorf("cannot remove %s: %s", removed.c_str(), failed.message().c_str());
+  return OkStatus();
+}
+
 void RemoveUnpublished(const std::string& folder) {
   std::error_code failed;
   for (const auto& entry : std::filesystem::directory_iterator(folder, failed)) {

@@ -55,6 +55,10 @@ class SnapshotWriter {
   std::vector<UniqueFd> files_;
 };
 
+// Deletes the snapshot in the folder `path`: in one step, as seen by whoever looks for it there. What
+// is left of it if this process dies meanwhile is as what a writer leaves that died.
+Status RemoveSnapshot(const std::string& path);
+
 // Deletes what writers that died have left in `folder`.
 void RemoveUnpublished(const std::string& folder);
 

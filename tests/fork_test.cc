@@ -25,6 +25,8 @@ std::string FileText(const std::string& path) {
   return text.str();
 }
 
+std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n') + 1); }
+
 // Waits until `path` has as many lines.
 std::string AwaitLines(const std::string& path, long lines) {
   for (;;) {
@@ -95,11 +97,11 @@ class ForkTest : public ::testing::Test {
   std::string home_;
 };
 
-// Says who it is, what it draws and whether its memory is whole, each half second; then how many
-// names it had written to a file of its own.
+// Waits for its input, which a clone's is at the end of. Then says who it is, what it draws and
+// whether its memory is whole, and in the end how many names it had written to a file of its own.
 constexpr char kTeller[] =
-    "head -c 4000000 /dev/urandom > /tmp/data; echo begun; sum=$(md5sum < /tmp/data); "
-    "for i in 1 2 3 4 5 6; do sleep 0.5; echo $(hostname) "
+    "head -c 4000000 /dev/urandom > /tmp/data; sum=$(md5sum < /tmp/data); echo begun; read line; "
+    "for i in 1 2 3 4 5 6; do sleep 0.1; echo $(hostname) "
     "$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' ') "
     "$(test \"$(md5sum < /tmp/data)\" = \"$sum\" && echo same) $i; hostname >> /tmp/who; done; "
     "sort -u /tmp/who | wc -l; cat /tmp/who | wc -l";
@@ -114,7 +116,7 @@ TEST_F(ForkTest, EachCloneGoesOnAsAMachineOfItsOwn) {
     ASSERT_EQ(parent.WaitForOutput(), "begun\n");
     std::string parent_id = *Ids().begin();
     std::vector<std::string> clones = Fork(parent_id, kClones);
-    Finished end = parent.Finish();
+    Finished end = parent.Finish("\n");
     EXPECT_EQ(end.status, 0) << end.err;
     parent_out = end.out;
     // Their command ends, and so do they.
@@ -169,8 +171,8 @@ TEST_F(ForkTest, ClonesOfClonesWithSeveralProcessors) {
   EXPECT_EQ(Ask({"stop", children[1]}).status, 0);
   grandchildren.push_back(children[0]);
   for (const std::string& id : grandchildren) {
-    std::string log = AwaitLines(Log(id), 4);
-    // A line may have been printed before the fork in part.
+    // A line of the pair may have been printed before the fork.
+    std::string log = AwaitLines(Log(id), 5);
     EXPECT_NE(log.find(sum + "2\n" + sum + "2\n"), std::string::npos)
         << log << "\nshould have " << sum;
     EXPECT_EQ(Ask({"stop", id}).status, 0);
@@ -182,7 +184,7 @@ TEST_F(ForkTest, ACloneIsABaseForDiffsAndForRollback) {
   Process parent(Command({"clone", from, "--", "/bin/sh", "-c",
                           "head -c 3000000 /dev/urandom > /tmp/data; md5sum < /tmp/data; "
                           "while sleep 0.2; do md5sum < /tmp/data; done"}));
-  std::string sum = parent.WaitForOutput();
+  std::string sum = FirstLine(parent.WaitForOutput());
   std::string parent_id = *Ids().begin();
   std::string clone = Fork(parent_id, 1).at(0);
   // The parent changes; what the clone has is what was there before.
@@ -200,8 +202,7 @@ TEST_F(ForkTest, ACloneIsABaseForDiffsAndForRollback) {
   EXPECT_NE(FileText(Log(clone)).find(sum), std::string::npos);
   EXPECT_EQ(Ask({"stop", clone}).status, 0);
   Process restored(Command({"restore", out}));
-  EXPECT_EQ(restored.WaitForOutput(), sum);
-  restored.WaitForOutput();
+  EXPECT_EQ(FirstLine(restored.WaitForOutput()), sum);
   EXPECT_EQ(Ask({"stop", *Ids().begin()}).status, 0);
   restored.Finish();
 }

@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "snapshot/snapshot.h"
+#include "snapshot/snapshot_writer.h"
 #include "tests/process.h"
 #include "tests/vmm_command.h"
 
@@ -213,6 +215,32 @@ TEST_F(SnapshotTest, RefusesInOneLine) {
   fs::remove(template_);
   fs::rename(template_ + ".away", template_);
   EXPECT_EQ(restore_error().find("circle"), std::string::npos);
+}
+
+// The processors of a snapshot that is whole are looked at when its memory is in place already.
+TEST_F(SnapshotTest, ARollbackThatFailsHalfWayLeavesABrokenSandbox) {
+  auto base = snapshot::Snapshot::Open(template_).value();
+  vmm::MachineState other = base.state();
+  other.vcpus[0].cpuid[0].ebx ^= 1;
+  auto writer = snapshot::SnapshotWriter::Create(work_ + "/other", base.manifest()).value();
+  ASSERT_TRUE(writer.WriteBase(other, base.MapMemory().value()).ok());
+  ASSERT_TRUE(writer.Publish(false).ok());
+  Process counter(Command({"clone", template_, "--", "/bin/sh", "-c", kCounter}));
+  Next(&counter);
+  const std::string reason = "the sandbox is broken, and can only be stopped: vCPU 0 has another ";
+  Finished back = Ask({"rollback", Socket(), work_ + "/other"});
+  EXPECT_EQ(back.status, 1);
+  EXPECT_NE(back.err.find(reason), std::string::npos) << back.err;
+  std::string info = Ask({"info", Socket(), "--json"}).out;
+  EXPECT_NE(info.find("\"state\":\"broken\",\"reason\":\"vCPU 0 has another "), std::string::npos)
+      << info;
+  for (const char* op : {"pause", "resume", "fork"}) {
+    Finished refused = Ask({op, Socket()});
+    EXPECT_EQ(refused.status, 1) << op;
+    EXPECT_NE(refused.err.find(reason), std::string::npos) << refused.err;
+  }
+  EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
+  counter.Finish();
 }
 
 }  // namespace

@@ -427,6 +427,12 @@ std::optional<ring0::Ring0Caches> Machine::TakeCaches(std::span<const ImageStret
   return ring0_->TakeCaches();
 }
 
+Machine::Inheritance Machine::Inherit() {
+  for (auto& vcpu : vcpus_) vcpu->Abandon();
+  std::optional<ring0::Ring0Caches> caches = TakeCaches({});
+  return {std::move(memory_), std::move(caches)};
+}
+
 void Machine::WakeAgent() {
   auto* header = reinterpret_cast<abi::MailboxHeader*>(memory_.mailbox().data());
   if (header->guest_sleeps.exchange(0, std::memory_order_seq_cst) == 0) return;

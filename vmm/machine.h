@@ -77,7 +77,8 @@ class Machine {
   // Makes the VM anew from what Save() gave and its memory, for `config`'s memory size, vCPUs and
   // ring 0; kernel and initrd are not looked at. `devices` are of the same kinds in the same order.
   // Nothing has run when this returns. `caches` are what another machine of the same memory gave
-  // (TakeCaches()), for the ring-0 engine to go on with, or none. Every error names what does not fit.
+  // (TakeCaches()), for the ring-0 engine to go on with, or none. Every error names what does not
+  // fit.
   static Result<std::unique_ptr<Machine>> Restore(
       const Kvm& kvm, const MachineConfig& config, GuestMemory memory, const MachineState& state,
       std::vector<NamedDevice> devices, EventLoop* loop, MachineEvents events,
@@ -85,8 +86,9 @@ class Machine {
 
   // Lets the vCPUs run. A restored machine's clocks go on from where they were saved.
   Status Start();
-  // Does of Start() what can be done ahead, so that a machine that waits to be started loses no time:
-  // the vCPUs' threads are made, and wait. Optional, for a restored machine; Stop() ends it as well.
+  // Does of Start() what can be done ahead, so that a machine that waits to be started loses no
+  // time: the vCPUs' threads are made, and wait. Optional, for a restored machine; Stop() ends it
+  // as well.
   Status Prepare();
   // Has every vCPU leave the guest as soon as it can, without waiting for it: Stop() is still to be
   // called. Any thread.
@@ -135,6 +137,14 @@ class Machine {
   };
   const Marks& marks() const { return marks_; }
 
+  // Of a machine that another process has stopped and then forked this one: what one of this
+  // process's own goes on with. The parent's VM is not touched; the machine is of no use after.
+  struct Inheritance {
+    GuestMemory memory;  // shared page by page until one of the two writes
+    std::optional<ring0::Ring0Caches> caches;
+  };
+  Inheritance Inherit();
+
   GuestMemory& memory() { return memory_; }
   const GuestMemory& memory() const { return memory_; }
   devices::Serial& serial() { return *serial_; }
@@ -156,8 +166,8 @@ class Machine {
     if (ring0_ != nullptr) ring0_->observer = observer;
   }
 
-  // Exits of all vCPUs, and what the assist layer or the engine did, by name: the first is exact, and
-  // the second may be asked for, once the machine is stopped.
+  // Exits of all vCPUs, and what the assist layer or the engine did, by name: the first is exact,
+  // and the second may be asked for, once the machine is stopped.
   uint64_t exits() const;
   std::map<std::string, uint64_t> Ring0Counts() const;
   // Sum over the vCPUs of a KVM statistic.

@@ -58,8 +58,8 @@ class Vcpu {
   // Makes the thread, which gets all ready and then waits, kvm() still belonging to the caller once
   // this has returned; for Start() to be quick, or to be ended by RequestStop() and Join().
   Status Prepare();
-  // Lets the thread run; makes it if there is none, for the first time or after Join(). While there is
-  // none, kvm() belongs to the caller.
+  // Lets the thread run; makes it if there is none, for the first time or after Join(). While there
+  // is none, kvm() belongs to the caller.
   Status Start();
   // Any thread.
   void RequestStop();
@@ -68,8 +68,11 @@ class Vcpu {
   void Join();
 
   KvmVcpu& kvm() { return kvm_; }
-  // Gives KVM's vCPU up, which then has nothing pending; this is of no use after. Not while it runs.
+  // Gives KVM's vCPU up, which then has nothing pending; this is of no use after. Not while it
+  // runs.
   KvmVcpu Release();
+  // In the child of a fork: KVM's vCPU, which is the parent's, is not touched by this any more.
+  void Abandon() { released_ = true; }
   // Samples the guest while it runs, until Join(). Before Start().
   void Profile(GuestProfiler* profiler) { profiler_ = profiler; }
   // What the assist layer or the engine did, by name; once joined.

@@ -6,10 +6,10 @@
 #include <filesystem>
 
 #include "base/json_writer.h"
+#include "vmm/cli/command_answer.h"
 #include "vmm/cli/control_request.h"
 #include "vmm/cli/control_server.h"
-#include "vmm/cli/run_options.h"
-#include "vmm/cli/template_cache.h"
+#include "vmm/cli/cube_home.h"
 
 namespace cube::vmm {
 namespace {
@@ -82,12 +82,7 @@ std::string PlainRequest(const char* op) {
 int ControlCommand(const std::string& sandbox, const std::string& request, bool as_json) {
   auto answer = Ask(sandbox, request);
   if (!answer.ok()) {
-    if (as_json) {
-      printf("%s\n", ErrorAnswer(answer.error()).c_str());
-    } else {
-      fprintf(stderr, "cube-vmm: %s\n", answer.error().message().c_str());
-    }
-    return kStatusVmmError;
+    return AnswerError(answer.error(), as_json);
   }
   json::error_code failed;
   json::value value = json::parse(*answer, failed);

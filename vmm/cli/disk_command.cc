@@ -3,7 +3,7 @@
 #include <cstdio>
 
 #include "devices/blk/disk.h"
-#include "vmm/cli/run_options.h"
+#include "vmm/cli/command_answer.h"
 
 namespace cube::vmm {
 namespace {
@@ -19,11 +19,11 @@ Status Flatten(const std::vector<std::string>& files) {
 
 }  // namespace
 
-int FlattenCommand(const std::vector<std::string>& files) {
+int FlattenCommand(const std::vector<std::string>& files, bool json) {
   Status status = Flatten(files);
-  if (status.ok()) return 0;
-  fprintf(stderr, "cube-vmm: %s\n", status.error().message().c_str());
-  return kStatusVmmError;
+  if (!status.ok()) return AnswerError(status.error(), json);
+  if (json) printf("{\"ok\":true}\n");
+  return 0;
 }
 
 }  // namespace cube::vmm

@@ -8,7 +8,7 @@ namespace cube::vmm {
 
 // `cube-vmm disk flatten BASE [LAYER...] OVERLAY OUT`: what a disk of these files holds, as a raw
 // image. Returns the process's exit status; says what went wrong on stderr.
-int FlattenCommand(const std::vector<std::string>& files);
+int FlattenCommand(const std::vector<std::string>& files, bool json);
 
 }  // namespace cube::vmm
 

@@ -7,12 +7,15 @@
 #include <string>
 
 #include "base/monotonic.h"
+#include "vmm/cli/command_answer.h"
 #include "vmm/cli/control_command.h"
 #include "vmm/cli/disk_command.h"
 #include "vmm/cli/host_command.h"
 #include "vmm/cli/root_disk_option.h"
 #include "vmm/cli/run_command.h"
-#include "vmm/cli/template_cache.h"
+#include "vmm/cli/cube_home.h"
+#include "vmm/cli/template_command.h"
+#include "vmm/cli/template_folder.h"
 #include "vmm/cli/zygote_command.h"
 
 namespace {
@@ -39,6 +42,95 @@ std::vector<std::string> DefaultEnvironment() {
   return environment;
 }
 
+// What a machine consists of: for the commands that boot one. The option of the initrd.
+CLI::Option* AddMachineOptions(CLI::App* app, cube::vmm::RunOptions* run, std::string* rootfs) {
+  app->add_option("--kernel", run->kernel, "ELF vmlinux or bzImage")->capture_default_str();
+  CLI::Option* initrd =
+      app->add_option("--initrd", run->initrd, "initramfs with /init; '' for none")
+          ->capture_default_str();
+  app->add_option("--rootfs", *rootfs,
+                  "root disk: NAME or FILE with the words of --disk; the image is not\n"
+                  "written, and what the guest writes is gone with the VM, unless overlay=FILE");
+  app->add_option("--memory", run->memory_mib, "guest memory, MiB")->capture_default_str();
+  app->add_option("--cpus", run->cpus, "vCPUs, 1 to 8")->capture_default_str();
+  app->add_option("--append", run->append, "words added to the kernel's command line");
+  app->add_option("--console", run->console, "serial console's output: a file, or - for stderr");
+  app->add_option("--system-map", run->system_map, "System.map, to name addresses in dumps");
+  app->add_option("--net", run->devices.net,
+                  "tap=NAME or fd=N[,mac=..][,mtu=N][,ip=A.B.C.D/P][,gw=A.B.C.D]\n"
+                  "[,dns=A.B.C.D][,bps=N][,pps=N] (rx-, tx- for one direction): a NIC")
+      ->allow_extra_args(false);
+  app->add_option(
+      "--vsock", run->devices.vsock,
+      "PATH[,cid=N]: socket to AF_VSOCK ports of the guest; its own calls come to PATH_<port>");
+  app->add_option("--balloon", run->devices.balloon_mib,
+                  "MiB of its memory that the guest gives back until it needs them");
+  app->add_option("--disk", run->devices.disks,
+                  "FILE[:ro][:layer=FILE]...[:overlay=FILE][:id=NAME][:bps=N][:iops=N]: "
+                  "a disk; again for more, vda, vdb, ...")
+      ->allow_extra_args(false);
+  app->add_option("--share", run->devices.shares,
+                  "HOSTDIR:TAG[:ro]: a directory for the guest, at /mnt/TAG there; repeatable")
+      ->allow_extra_args(false);
+  app->add_option("--ring0", run->ring0, "who runs ring 0 where KVM only emulates it")
+      ->check(CLI::IsMember({"auto", "kvm", "engine"}))
+      ->capture_default_str();
+  app->add_option("--kvm", run->kvm, "KVM's device")->capture_default_str();
+  return initrd;
+}
+
+// `cube-vmm template`, as given.
+struct TemplateWords {
+  std::string action;  // "build", "list", "inspect", "rm"; "" for another command
+  std::string name;
+  bool force = false;
+  bool json = false;
+};
+
+// The option of the initrd of the machine that is built.
+CLI::Option* AddTemplateCommands(CLI::App* app, TemplateWords* words, cube::vmm::RunOptions* run,
+                                 std::string* rootfs) {
+  CLI::App* group = app->add_subcommand("template", "Make, show and delete templates");
+  group->require_subcommand(1);
+  CLI::App* build = group->add_subcommand("build", "Boot a machine and freeze it once it is warm");
+  CLI::Option* initrd = AddMachineOptions(build, run, rootfs);
+  build->add_option("--timeout", run->timeout, "seconds until it is given up (120)")
+      ->check(CLI::PositiveNumber);
+  CLI::App* list = group->add_subcommand("list", "All of them, those that run has made as well");
+  CLI::App* inspect = group->add_subcommand("inspect", "What one holds; whether it runs here");
+  CLI::App* remove = group->add_subcommand("rm", "Delete one");
+  remove->add_flag("--force", words->force, "even if a clone or a snapshot still needs it");
+  for (CLI::App* one : {build, inspect, remove}) {
+    one->add_option("name", words->name, "its name, in $CUBE_HOME/templates")->required();
+  }
+  for (CLI::App* one : {build, list, inspect, remove}) {
+    one->add_flag("--json", words->json, "the answer as JSON, errors as well");
+    one->callback([one, words] { words->action = one->get_name(); });
+  }
+  return initrd;
+}
+
+int TemplateCommand(const TemplateWords& words, cube::vmm::RunOptions run, uint64_t start) {
+  constexpr double kBuildSeconds = 120;
+  if (words.action == "list") return cube::vmm::TemplateListCommand(words.json);
+  if (words.action == "inspect") return cube::vmm::TemplateInspectCommand(words.name, words.json);
+  if (words.action == "rm") {
+    return cube::vmm::TemplateRemoveCommand(words.name, words.force, words.json);
+  }
+  if (run.timeout == 0) run.timeout = kBuildSeconds;
+  return cube::vmm::TemplateBuildCommand(words.name, std::move(run), words.json, start);
+}
+
+// --rootfs as what it stands for.
+cube::Status PlaceRootDisk(const std::string& rootfs, bool has_initrd, cube::vmm::RunOptions* run) {
+  if (rootfs.empty()) return cube::OkStatus();
+  CUBE_ASSIGN(cube::vmm::RootDisk disk, cube::vmm::ParseRootDisk(rootfs, ImagesFolder()));
+  run->append = disk.kernel_argument + (run->append.empty() ? "" : " " + run->append);
+  run->devices.disks.insert(run->devices.disks.begin(), disk.disk);
+  if (!has_initrd) run->initrd = ImagePath("agent-initramfs.cpio");
+  return cube::OkStatus();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -58,6 +150,8 @@ int main(int argc, char** argv) {
   bool is_host = false;
   bool is_flatten = false;
   std::string sandbox, out, request;
+  TemplateWords words;
+  cube::vmm::ZygoteOptions zygote;
   uint32_t count = 1;
   bool diff = false, control_json = false, is_zygote = false;
   {
@@ -66,53 +160,18 @@ int main(int argc, char** argv) {
     app.set_version_flag("--version", "cube-vmm 0.1");
     CLI::App* run_app =
         app.add_subcommand("run", "Run a command in a VM of its own, exit as it does");
-    run_app->add_option("--kernel", run.kernel, "ELF vmlinux or bzImage")->capture_default_str();
-    CLI::Option* initrd =
-        run_app->add_option("--initrd", run.initrd, "initramfs with /init; '' for none")
-            ->capture_default_str();
-    run_app->add_option(
-        "--rootfs", rootfs,
-        "root disk: NAME or FILE with the words of --disk; the image is not\n"
-        "written, and what the guest writes is gone with the VM, unless overlay=FILE");
-    run_app->add_option("--memory", run.memory_mib, "guest memory, MiB")->capture_default_str();
-    run_app->add_option("--cpus", run.cpus, "vCPUs, 1 to 8")->capture_default_str();
-    run_app->add_option("--append", run.append, "words added to the kernel's command line");
+    CLI::Option* initrd = AddMachineOptions(run_app, &run, &rootfs);
+    CLI::Option* template_initrd = AddTemplateCommands(&app, &words, &run, &rootfs);
     run_app->add_option("--timeout", run.timeout, "seconds until the VM is stopped (status 124)")
         ->check(CLI::NonNegativeNumber);
     run_app->add_flag("--boot", run.boot,
                       "boot afresh instead of cloning a template of the same machine");
     run_app->add_flag("--json", run.json, "one JSON object a line: output, then the result");
-    run_app->add_option("--console", run.console,
-                        "serial console's output: a file, or - for stderr");
-    run_app->add_option("--system-map", run.system_map, "System.map, to name addresses in dumps");
     run_app->add_option("--profile", run.profile,
                         "write where the guest kernel spent its time (needs --system-map)");
     run_app->add_option("-e,--env", run.environment, "NAME=VALUE for the command");
     run_app->add_option("-w,--workdir", run.directory, "the command's working directory")
         ->capture_default_str();
-    run_app
-        ->add_option("--net", run.devices.net,
-                     "tap=NAME or fd=N[,mac=..][,mtu=N][,ip=A.B.C.D/P][,gw=A.B.C.D]\n"
-                     "[,dns=A.B.C.D][,bps=N][,pps=N] (rx-, tx- for one direction): a NIC")
-        ->allow_extra_args(false);
-    run_app->add_option(
-        "--vsock", run.devices.vsock,
-        "PATH[,cid=N]: socket to AF_VSOCK ports of the guest; its own calls come to PATH_<port>");
-    run_app->add_option("--balloon", run.devices.balloon_mib,
-                        "MiB of its memory that the guest gives back until it needs them");
-    run_app
-        ->add_option("--disk", run.devices.disks,
-                     "FILE[:ro][:layer=FILE]...[:overlay=FILE][:id=NAME][:bps=N][:iops=N]: "
-                     "a disk; again for more, vda, vdb, ...")
-        ->allow_extra_args(false);
-    run_app
-        ->add_option("--share", run.devices.shares,
-                     "HOSTDIR:TAG[:ro]: a directory for the guest, at /mnt/TAG there; repeatable")
-        ->allow_extra_args(false);
-    run_app->add_option("--ring0", run.ring0, "who runs ring 0 where KVM only emulates it")
-        ->check(CLI::IsMember({"auto", "kvm", "engine"}))
-        ->capture_default_str();
-    run_app->add_option("--kvm", run.kvm, "KVM's device")->capture_default_str();
     run_app->add_option("command", run.command,
                         "what to run; none on a terminal: a shell, Ctrl-A x leaves");
     run_app->footer(
@@ -126,7 +185,7 @@ int main(int argc, char** argv) {
     CLI::App* host_app = app.add_subcommand("host", "What this host can do");
     host_app->add_flag("--json", host_json, "as one JSON object");
     CLI::App* clone_app = app.add_subcommand("clone", "Run a command in a clone of a template");
-    clone_app->add_option("template", run.snapshot, "a template's folder")->required();
+    clone_app->add_option("template", run.snapshot, "a template's name or folder")->required();
     CLI::App* restore_app =
         app.add_subcommand("restore", "Let a machine go on from where its snapshot was taken");
     restore_app->add_option("snapshot", run.snapshot, "a snapshot's folder")->required();
@@ -150,8 +209,12 @@ int main(int argc, char** argv) {
     clone_app->add_option("command", run.command, "what to run; none: wait for requests");
     CLI::App* zygote_app =
         app.add_subcommand("zygote", "Fork clones of a template on request, each parked");
-    zygote_app->add_option("template", out, "a template's folder")->required();
-    zygote_app->add_option("--socket", sandbox, "where to listen for requests")->required();
+    zygote_app->add_option("template", zygote.name, "a template's name or folder")->required();
+    zygote_app->add_option("--socket", zygote.socket, "where to listen for requests")->required();
+    zygote_app->add_option("--pending", zygote.pending, "clones it makes at once; more are refused")
+        ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
+    zygote_app->add_flag("--json", zygote.json, "that it is ready as JSON, errors as well");
     CLI::App* snapshot_app = app.add_subcommand("snapshot", "Take a snapshot of a running sandbox");
     snapshot_app->add_option("sandbox", sandbox, "its id, or the path of its socket")->required();
     snapshot_app->add_option("out", out, "the folder to make")->required();
@@ -169,8 +232,8 @@ int main(int argc, char** argv) {
     for (CLI::App* one : {info_app, pause_app, resume_app, stop_app}) {
       one->add_option("sandbox", sandbox, "its id, or the path of its socket")->required();
     }
-    for (CLI::App* one :
-         {snapshot_app, rollback_app, fork_app, info_app, pause_app, resume_app, stop_app}) {
+    for (CLI::App* one : {flatten_app, snapshot_app, rollback_app, fork_app, info_app, pause_app,
+                          resume_app, stop_app}) {
       one->add_flag("--json", control_json, "the answer as JSON, errors as well");
     }
     try {
@@ -181,7 +244,7 @@ int main(int argc, char** argv) {
       return cube::vmm::kStatusVmmError;
     }
     is_host = host_app->parsed();
-    has_initrd = initrd->count() != 0;
+    has_initrd = initrd->count() != 0 || template_initrd->count() != 0;
     is_flatten = flatten_app->parsed();
     is_zygote = zygote_app->parsed();
     run.attach = restore_app->parsed();
@@ -195,19 +258,17 @@ int main(int argc, char** argv) {
   }
   // The parser was the largest thing on the heap; nothing of it is needed while the VM runs.
   malloc_trim(0);
-  if (is_flatten) return cube::vmm::FlattenCommand(flatten);
+  if (is_flatten) return cube::vmm::FlattenCommand(flatten, control_json);
   if (!request.empty()) return cube::vmm::ControlCommand(sandbox, request, control_json);
-  if (is_zygote) return cube::vmm::ZygoteCommand(out, sandbox, run.kvm);
+  if (is_zygote) return cube::vmm::ZygoteCommand(zygote);
   if (is_host) return cube::vmm::HostCommand(host_json);
-  if (!rootfs.empty()) {
-    auto disk = cube::vmm::ParseRootDisk(rootfs, ImagesFolder());
-    if (!disk.ok()) {
-      std::cerr << "cube-vmm: " << disk.error().message() << "\n";
-      return cube::vmm::kStatusVmmError;
-    }
-    run.append = disk->kernel_argument + (run.append.empty() ? "" : " " + run.append);
-    run.devices.disks.insert(run.devices.disks.begin(), disk->disk);
-    if (!has_initrd) run.initrd = ImagePath("agent-initramfs.cpio");
+  cube::Status placed = PlaceRootDisk(rootfs, has_initrd, &run);
+  if (!placed.ok()) return cube::vmm::AnswerError(placed.error(), words.json);
+  if (!words.action.empty()) return TemplateCommand(words, std::move(run), start);
+  if (!run.snapshot.empty() && run.serve) {
+    auto path = cube::vmm::FindTemplate(run.snapshot);
+    if (!path.ok()) return cube::vmm::AnswerError(path.error(), run.json);
+    run.snapshot = *path;
   }
   auto environment = DefaultEnvironment();
   run.environment.insert(run.environment.begin(), environment.begin(), environment.end());

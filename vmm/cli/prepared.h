@@ -17,10 +17,9 @@ namespace cube::vmm {
 
 // What a process finds out once and its clones need not: opened, parsed, probed.
 struct Prepared {
-  // A machine that ran in the process which forked this one: its memory, shared page by page until
-  // one of the two writes, its state, and what its devices were.
+  // A machine that ran in the process which forked this one, and what its devices were.
   struct Inherited {
-    GuestMemory memory;
+    Machine::Inheritance machine;
     MachineState state;
     snapshot::Hardware hardware;
     std::vector<::cube::devices::blk::DiskStack> disks;

@@ -61,7 +61,7 @@ std::unique_ptr<Run> Run::GoOnAsChild(std::unique_ptr<Run> parent) {
   prepared.kvm = std::move(left->kvm_);
   prepared.ring0 = left->ring0_;
   Frozen& frozen = left->newborn_->machine;
-  prepared.inherited.emplace(std::move(left->machine_->memory()), std::move(frozen.state),
+  prepared.inherited.emplace(left->machine_->Inherit(), std::move(frozen.state),
                              std::move(left->hardware_), std::move(frozen.disks));
   prepared.report = std::move(left->newborn_->report);
   std::vector<int> kept = {prepared.kvm->fd(), prepared.report.get()};
@@ -116,6 +116,8 @@ Result<int> Run::Execute() {
   if (!options_.profile.empty()) CUBE_TRY(WriteProfile(profiler));
   io_.Close();
   fputs(dump_.c_str(), stderr);
+  // Whoever has made this Run says why it came to nothing.
+  if (!options_.freeze_as.empty() && status_ != 0) return Errorf("%s", reason_.c_str());
   if (options_.json) {
     io_.EmitJson(RunReport(status_, reason_, time_, ring0_, *machine_));
   } else if (!reason_.empty()) {
@@ -130,12 +132,7 @@ Status Run::Prepare() {
   }
   CUBE_TRY(CheckMemory());
   CUBE_TRY(MakeId());
-  if (!kvm_) {
-    CUBE_ASSIGN(Prepared prepared, PrepareHost(options_.kvm, options_.snapshot, options_.ring0));
-    ring0_ = prepared.ring0;
-    kvm_ = std::move(prepared.kvm);
-    base_ = std::move(prepared.base);
-  }
+  CUBE_TRY(AdoptHost());
   time_.probed = MonotonicNow();
   CUBE_ASSIGN(loop_, EventLoop::Create());
   CUBE_TRY(inbox_.Open(
@@ -150,6 +147,21 @@ Status Run::Prepare() {
   CUBE_TRY(io_.SetUp(&*loop_, log_.is_open() ? &log_ : nullptr));
   MakeSession();
   return OkStatus();
+}
+
+Status Run::AdoptHost() {
+  if (kvm_) return OkStatus();
+  CUBE_ASSIGN(Prepared prepared, PrepareHost(options_.kvm, options_.snapshot, options_.ring0));
+  ring0_ = prepared.ring0;
+  kvm_ = std::move(prepared.kvm);
+  base_ = std::move(prepared.base);
+  return OkStatus();
+}
+
+Status Run::Rehearse() {
+  CUBE_TRY(AdoptHost());
+  CUBE_ASSIGN(loop_, EventLoop::Create());
+  return MakeMachine();
 }
 
 Status Run::CheckMemory() const {
@@ -172,7 +184,8 @@ Status Run::MakeMachine() {
   config_.memory = base_ != nullptr ? base_->manifest().memory_bytes : options_.memory_mib * kMiB;
   config_.cpus = base_ != nullptr ? base_->manifest().cpus : options_.cpus;
   config_.ring0 = ring0_;
-  if (base_ == nullptr && !inherited_) {
+  if (!options_.freeze_as.empty()) templates_.emplace(options_.freeze_as);
+  if (base_ == nullptr && !inherited_ && !templates_) {
     templates_.emplace(options_, ring0_);
     std::optional<snapshot::Snapshot> found = templates_->Find();
     if (found) base_ = std::make_shared<const snapshot::Snapshot>(std::move(*found));
@@ -182,8 +195,9 @@ Status Run::MakeMachine() {
   vsock_ = std::move(made.vsock);
   if (inherited_) {
     CUBE_ASSIGN(machine_,
-                Machine::Restore(*kvm_, config_, std::move(inherited_->memory), inherited_->state,
-                                 std::move(made.devices), &*loop_, MakeEvents()));
+                Machine::Restore(*kvm_, config_, std::move(inherited_->machine.memory),
+                                 inherited_->state, std::move(made.devices), &*loop_, MakeEvents(),
+                                 std::move(inherited_->machine.caches)));
     inherited_.reset();
     return OkStatus();
   }
@@ -421,7 +435,12 @@ Status Run::Begin() {
 Status Run::Freeze() {
   freezing_ = false;
   machine_->Stop();
-  Status built = templates_->Build(*kvm_, config_, hardware_, &*machine_);
+  bool only = !options_.freeze_as.empty();
+  Status built = templates_->Build(*kvm_, config_, hardware_, &*machine_, only);
+  if (only) {
+    Finish(built.ok() ? 0 : kStatusVmmError, built.ok() ? "" : built.error().message());
+    return OkStatus();
+  }
   if (built.ok()) built = BecomeClone();
   if (!built.ok()) {
     fprintf(stderr, "cube-vmm: no template was made: %s\n", built.error().message().c_str());

@@ -37,11 +37,14 @@ class Run {
   // In such a child: a sandbox of its own that goes on with the machine of `parent`, which is left
   // as it is, since its sockets, devices and threads are those of another process.
   static std::unique_ptr<Run> GoOnAsChild(std::unique_ptr<Run> parent);
+  // Makes the machine, which never runs, and lets it go: an error says why it cannot be made here.
+  Status Rehearse();
   // Tells who waits for this sandbox, if anybody still does, that there will be none.
   void ReportFailure(const Error& error);
 
  private:
   Status Prepare();
+  Status AdoptHost();
   Status CheckMemory() const;
   // Its id, and its log if it has one.
   Status MakeId();

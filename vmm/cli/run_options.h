@@ -28,6 +28,8 @@ struct RunOptions {
   bool parked = false;
   // The process has no caller to write to: stdout and stderr are a log of its own (sandbox_log.h).
   bool log = false;
+  // The machine boots only to become the template in that folder, which is not there yet.
+  std::string freeze_as;
   bool boot = false;   // even if there is, or could be, a template to clone
   double timeout = 0;  // seconds, 0 for none
   bool json = false;

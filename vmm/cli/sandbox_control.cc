@@ -125,6 +125,9 @@ Result<std::string> SandboxControl::Carry(const ControlRequest& request, Control
     owner_.stop();
     return done;
   }
+  if (!broken_.empty()) {
+    return Errorf("the sandbox is broken, and can only be stopped: %s", broken_.c_str());
+  }
   if (op == "pause") {
     if (!paused_) machine->Stop();
     paused_ = true;
@@ -159,7 +162,8 @@ Result<std::string> SandboxControl::Carry(const ControlRequest& request, Control
 std::string SandboxControl::Info() const {
   JsonWriter answer;
   answer.BeginObject().Key("ok").Bool(true).Key("id").String(id_).Key("pid").Int(getpid());
-  answer.Key("state").String(paused_ ? "paused" : "running");
+  answer.Key("state").String(!broken_.empty() ? "broken" : paused_ ? "paused" : "running");
+  if (!broken_.empty()) answer.Key("reason").String(broken_);
   answer.Key("memory_mib").Uint(owner_.config->memory / kMiB).Key("cpus").Uint(owner_.config->cpus);
   answer.Key("vsock").String(vsock_);
   answer.Key("base").String(base_ != nullptr ? base_->path() : "");
@@ -314,6 +318,16 @@ Status SandboxControl::Rollback(const std::string& path) {
     return Errorf("%s is of another machine than this sandbox", path.c_str());
   }
   machine->Stop();
+  Status loaded = Load(target);
+  if (loaded.ok() && !paused_) loaded = machine->Start();
+  if (loaded.ok()) return OkStatus();
+  // Neither what it was nor what it was to be.
+  broken_ = loaded.error().message();
+  return Errorf("the sandbox is broken, and can only be stopped: %s", broken_.c_str());
+}
+
+Status SandboxControl::Load(const std::shared_ptr<const snapshot::Snapshot>& target) {
+  Machine* machine = owner_.machine();
   // What is under way would still write to the memory.
   machine->Quiesce();
   const GuestMemory& memory = machine->memory();
@@ -331,9 +345,7 @@ Status SandboxControl::Rollback(const std::string& path) {
   CUBE_TRY(RebaseDisks(machine, *target));
   CUBE_TRY(machine->Reload(target->state()));
   base_ = target;
-  CUBE_TRY(owner_.rolled_back());
-  if (paused_) return OkStatus();
-  return machine->Start();
+  return owner_.rolled_back();
 }
 
 }  // namespace cube::vmm

@@ -35,7 +35,8 @@ struct Newborn {
 // What can be done to a running sandbox from outside, by its control socket: requests are objects
 // with "op", answers have "ok" and, if false, "error". On the event loop's thread.
 //
-//   {"op":"info"}
+//   {"op":"info"}     "state" is "running", "paused" or, after a rollback that failed half-way,
+//   "broken"
 //   {"op":"pause"}  {"op":"resume"}
 //   {"op":"snapshot","path":P,"diff":true|false,"durable":true|false}
 //   {"op":"rollback","path":P}
@@ -88,6 +89,9 @@ class SandboxControl {
   Status TakeSnapshot(const ControlRequest& request, ControlConnection* from);
   Status Fork(const ControlRequest& request, ControlConnection* from);
   Status Rollback(const std::string& path);
+  // Memory, processors and devices of `target`, while the vCPUs stand still. After an error the
+  // machine is neither the one nor the other.
+  Status Load(const std::shared_ptr<const snapshot::Snapshot>& target);
   void OnWriterDone(int fd);
   void SquashLayers(const Writer& writer);
   std::string Info() const;
@@ -100,6 +104,7 @@ class SandboxControl {
   ControlServer server_;
   SandboxForks forks_;
   bool paused_ = false;
+  std::string broken_;  // why the machine cannot go on, after a rollback that failed half-way
   std::map<int, Writer> writers_;
 };
 

@@ -42,7 +42,8 @@ std::optional<snapshot::Snapshot> TemplateCache::Find() const {
 }
 
 Status TemplateCache::Build(const Kvm& kvm, const MachineConfig& config,
-                            const snapshot::Hardware& hardware, Machine* machine) const {
+                            const snapshot::Hardware& hardware, Machine* machine,
+                            bool durable) const {
   CUBE_ASSIGN(MachineState state, machine->Save(kvm));
   std::error_code failed;
   std::filesystem::create_directories(CubeHome() + "/templates", failed);
@@ -52,7 +53,7 @@ Status TemplateCache::Build(const Kvm& kvm, const MachineConfig& config,
   CUBE_TRY(writer.WriteBase(state, machine->memory()));
   CUBE_ASSIGN(auto disks, CaptureDisks(machine, hardware, nullptr));
   CUBE_TRY(writer.WriteDisks(disks, nullptr));
-  CUBE_ASSIGN(std::string id, writer.Publish(false));
+  CUBE_ASSIGN(std::string id, writer.Publish(durable));
   return OkStatus();
 }
 

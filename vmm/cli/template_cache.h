@@ -19,14 +19,17 @@ class TemplateCache {
  public:
   // For that run; nothing of it is a template's if it cannot be shared.
   TemplateCache(const RunOptions& options, Ring0Mode ring0);
+  // The one in that folder, which no run looks for.
+  explicit TemplateCache(std::string path) : path_(std::move(path)) {}
 
   // Where the template is or would be; empty if this run can have none.
   const std::string& path() const { return path_; }
   // The template, if there is a usable one. What is there but damaged is deleted.
   std::optional<snapshot::Snapshot> Find() const;
   // Freezes `machine`, which has been stopped where its agent parked.
+  // `durable`: it is on the disk when this returns.
   Status Build(const Kvm& kvm, const MachineConfig& config, const snapshot::Hardware& hardware,
-               Machine* machine) const;
+               Machine* machine, bool durable) const;
 
  private:
   std::string path_;

@@ -10,12 +10,14 @@
 #include <map>
 
 #include "base/monotonic.h"
+#include "vmm/cli/command_answer.h"
 #include "vmm/cli/control_request.h"
 #include "vmm/cli/control_server.h"
 #include "vmm/cli/cube_home.h"
 #include "vmm/cli/option_words.h"
 #include "vmm/cli/prepared.h"
 #include "vmm/cli/run_command.h"
+#include "vmm/cli/template_folder.h"
 
 namespace cube::vmm {
 namespace {
@@ -49,9 +51,10 @@ class Zygote {
     ControlConnection* to;
   };
 
-  Zygote(EventLoop* loop, Prepared prepared)
+  Zygote(EventLoop* loop, Prepared prepared, uint64_t pending)
       : loop_(loop),
         prepared_(std::move(prepared)),
+        pending_(pending),
         server_(loop, [this](ControlConnection* from, const std::string& line,
                              std::vector<UniqueFd> descriptors) {
           OnRequest(from, line, std::move(descriptors));
@@ -87,6 +90,10 @@ class Zygote {
 
   Status Clone(const ControlRequest& request, std::vector<UniqueFd> descriptors,
                ControlConnection* from) {
+    if (births_.size() >= pending_) {
+      return Errorf("%zu clones are being made, which is the limit: ask again once one is there",
+                    births_.size());
+    }
     asked_ = MonotonicNow();
     CUBE_ASSIGN(DeviceOptions devices, DevicesOf(request, descriptors));
     int ends[2];
@@ -124,6 +131,7 @@ class Zygote {
 
   EventLoop* loop_;
   Prepared prepared_;
+  size_t pending_;
   ControlServer server_;
   std::map<int, Birth> births_;
   UniqueFd parked_;
@@ -156,9 +164,10 @@ void Rehearse(Prepared* prepared) {
   }
 }
 
-Result<int> RunZygote(const std::string& path, const std::string& socket,
-                      const std::string& kvm_path) {
-  CUBE_ASSIGN(Prepared prepared, PrepareHost(kvm_path, path, "auto"));
+Result<int> RunZygote(const ZygoteOptions& zygote_options) {
+  CUBE_ASSIGN(std::string path, FindTemplate(zygote_options.name));
+  RunOptions options;
+  CUBE_ASSIGN(Prepared prepared, PrepareHost(options.kvm, path, options.ring0));
   Rehearse(&prepared);
   // Clones that end are nobody's to wait for.
   signal(SIGCHLD, SIG_IGN);
@@ -166,9 +175,9 @@ Result<int> RunZygote(const std::string& path, const std::string& socket,
   std::optional<EventLoop> loop;
   CUBE_ASSIGN(loop, EventLoop::Create());
   std::optional<Zygote> zygote;
-  zygote.emplace(&*loop, std::move(prepared));
-  CUBE_TRY(zygote->Listen(socket));
-  printf("ready\n");
+  zygote.emplace(&*loop, std::move(prepared), zygote_options.pending);
+  CUBE_TRY(zygote->Listen(zygote_options.socket));
+  puts(zygote_options.json ? "{\"event\":\"ready\"}" : "ready");
   fflush(stdout);
   CUBE_TRY(loop->Run());
   if (!zygote->is_clone()) return 0;
@@ -176,7 +185,6 @@ Result<int> RunZygote(const std::string& path, const std::string& socket,
   // Who reads the zygote's output waits for its end, not for that of its clones.
   CUBE_ASSIGN(UniqueFd null, OpenFile("/dev/null", O_RDWR));
   for (int fd = 0; fd < 3; ++fd) dup2(null.get(), fd);
-  RunOptions options;
   options.serve = options.parked = options.log = true;
   options.devices = zygote->devices();
   uint64_t asked = zygote->asked();
@@ -191,11 +199,9 @@ Result<int> RunZygote(const std::string& path, const std::string& socket,
 
 }  // namespace
 
-int ZygoteCommand(const std::string& path, const std::string& socket, const std::string& kvm) {
-  auto status = RunZygote(path, socket, kvm);
-  if (status.ok()) return *status;
-  fprintf(stderr, "cube-vmm: %s\n", status.error().message().c_str());
-  return kStatusVmmError;
+int ZygoteCommand(const ZygoteOptions& options) {
+  auto status = RunZygote(options);
+  return status.ok() ? *status : AnswerError(status.error(), options.json);
 }
 
 }  // namespace cube::vmm

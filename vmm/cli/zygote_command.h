@@ -1,9 +1,18 @@
 #ifndef CUBE_VMM_CLI_ZYGOTE_COMMAND_H_
 #define CUBE_VMM_CLI_ZYGOTE_COMMAND_H_
 
+#include <cstdint>
 #include <string>
 
 namespace cube::vmm {
+
+// `cube-vmm zygote`, as given.
+struct ZygoteOptions {
+  std::string name;        // a template's name or folder
+  std::string socket;      // where to listen
+  uint64_t pending = 128;  // clones that are being made at once, at most
+  bool json = false;
+};
 
 // `cube-vmm zygote TEMPLATE --socket PATH`: opens the template once, and forks a clone of it for
 // each request. No exec and no parsing lie between a request and a parked clone.
@@ -12,12 +21,13 @@ namespace cube::vmm {
 //     answered, once the clone is parked: {"ok":true,"id":ID,"pid":N,"vsock":PATH,"ms":{...}}
 //     A NIC's network is given as for `cube-vmm clone`, "fd=N" being the Nth descriptor (from 0)
 //     that came with the request.
+//     Refused while as many as it may make at once are being made.
 //   {"op":"stop"}
 //
 // A clone has a control socket of its own (sandbox_control.h), which knows
 //   {"op":"start","environment":["NAME=VALUE",...],"token":T}  answered when the agent is READY.
 // Clones outlive the zygote. Returns the process's exit status.
-int ZygoteCommand(const std::string& path, const std::string& socket, const std::string& kvm);
+int ZygoteCommand(const ZygoteOptions& options);
 
 }  // namespace cube::vmm
 
