@@ -86,6 +86,8 @@ Result<std::unique_ptr<Machine>> Machine::Restore(const Kvm& kvm, const MachineC
   CUBE_TRY(machine->RestoreDevices(state));
   // The vCPUs' local APICs are there by now, to which the I/O APIC's interrupts go.
   CUBE_TRY(machine->RestoreVm(state.vm));
+  // Last: what a device has to say would be lost when the interrupt controllers get their state.
+  machine->Resume();
   machine->clocks_ = Clocks{state.vm, state.vcpus};
   machine->marks_.state = MonotonicNow();
   return machine;
@@ -164,8 +166,8 @@ Status Machine::AddDevices() {
     ReportStop({StopReason::Kind::kReset, 0, "the guest restarted", ""});
   });
   CUBE_TRY(ports_.Attach(devices::I8042::kFirstPort, devices::I8042::kSize, i8042_.get()));
-  control_ = std::make_unique<ControlDevice>(
-      ControlDevice::Callbacks{events_.command, events_.notify});
+  control_ =
+      std::make_unique<ControlDevice>(ControlDevice::Callbacks{events_.command, events_.notify});
   return mmio_.Attach(abi::kDoorbellAddress, abi::kDoorbellSize, control_.get());
 }
 
@@ -200,7 +202,8 @@ Status Machine::LoadGuest(const MachineConfig& config, size_t virtio_devices) {
   }
   command_line_ = kKernelArguments;
   if (config.memory > kHoleStart) command_line_ += kHighMemoryArguments;
-  if (config.ring0 != Ring0Mode::kNative) command_line_ += std::string(" ") + Ring0Assist::kKernelArguments;
+  if (config.ring0 != Ring0Mode::kNative)
+    command_line_ += std::string(" ") + Ring0Assist::kKernelArguments;
   for (uint32_t i = 0; i < virtio_devices; ++i) {
     command_line_ += Format(" virtio_mmio.device=4K@%#llx:%u",
                             static_cast<unsigned long long>(VirtioAddress(i)), kVirtioFirstGsi + i);
@@ -273,7 +276,6 @@ Status Machine::RestoreDevices(const MachineState& state) {
     CUBE_TRY(virtio_[i]->Restore(&reader));
     CUBE_TRY(reader.End());
   }
-  Resume();
   return OkStatus();
 }
 
@@ -318,8 +320,8 @@ Status Machine::Reload(const MachineState& state) {
   cpuid_.clear();
   if (ring0_ != nullptr) ring0_->Forget();
   if (scratch_.size() != 0) {
-    // KVM shadows page tables that have changed without its seeing it. That a memory slot goes makes
-    // it forget all of them (kvm_arch_flush_shadow_memslot).
+    // KVM shadows page tables that have changed without its seeing it. That a memory slot goes
+    // makes it forget all of them (kvm_arch_flush_shadow_memslot).
     CUBE_TRY(vm_.SetMemorySlot(kScratchSlot, kScratchAddress, scratch_.span()));
     CUBE_TRY(vm_.SetMemorySlot(kScratchSlot, kScratchAddress, {}));
   }
@@ -337,6 +339,7 @@ Status Machine::Reload(const MachineState& state) {
     if (!PitOnDemand::IsIdle(state.vm)) CUBE_TRY(pit_.Make(vm_));
   }
   CUBE_TRY(state.vm.Apply(vm_, !pit_.deferred()));
+  Resume();
   clocks_ = Clocks{state.vm, state.vcpus};
   return OkStatus();
 }

@@ -335,6 +335,10 @@ void MmioTransport::Quiesce() {
 
 void MmioTransport::Resume() {
   std::lock_guard lock(device_->mutex());
+  // An interrupt that was not acknowledged may have been on its way to the interrupt controllers
+  // when their state was taken, or have come before they got it: an edge, which nobody would
+  // repeat.
+  if (interrupt_status_.load(std::memory_order_acquire) != 0) irq_.Trigger();
   if (Activated()) device_->Resume();
 }
 

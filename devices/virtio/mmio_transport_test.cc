@@ -179,6 +179,19 @@ TEST_F(MmioTransportTest, GoesOnAfterFeaturesThatWereRefused) {
   EXPECT_TRUE(driver_.Negotiate(kFeatureVersion1));
 }
 
+// The interrupt controllers may not have got the edge before their state was taken.
+TEST_F(MmioTransportTest, AnInterruptNotAcknowledgedIsSentAgainByTheRestoredDevice) {
+  driver_.Start();
+  echo().Change();
+  driver_.TakeInterrupts();
+  ASSERT_TRUE(driver_.SaveAndRestore(EchoDevice::Make).ok());
+  EXPECT_EQ(driver_.TakeInterrupts(), 1u);
+  EXPECT_EQ(driver_.Read(kMmioInterruptStatus), kInterruptConfigChange);
+  driver_.Write(kMmioInterruptAck, kInterruptConfigChange);
+  ASSERT_TRUE(driver_.SaveAndRestore(EchoDevice::Make).ok());
+  EXPECT_EQ(driver_.TakeInterrupts(), 0u);
+}
+
 // Every cut of a valid state is refused with a reason, and so is any other device's.
 TEST_F(MmioTransportTest, RefusesOtherStates) {
   driver_.Start();
