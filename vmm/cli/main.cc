@@ -169,7 +169,8 @@ int main(int argc, char** argv) {
     run_app->add_flag("--json", run.json, "one JSON object a line: output, then the result");
     run_app->add_option("--profile", run.profile,
                         "write where the guest kernel spent its time (needs --system-map)");
-    run_app->add_option("-e,--env", run.environment, "NAME=VALUE for the command");
+    run_app->add_option("-e,--env", run.environment, "NAME=VALUE for the command")
+        ->allow_extra_args(false);
     run_app->add_option("-w,--workdir", run.directory, "the command's working directory")
         ->capture_default_str();
     run_app->add_option("command", run.command,
@@ -204,7 +205,8 @@ int main(int argc, char** argv) {
                       "HOSTDIR:TAG[:ro]: another directory for the share with that tag")
           ->allow_extra_args(false);
     }
-    clone_app->add_option("-e,--env", run.environment, "NAME=VALUE for the command");
+    clone_app->add_option("-e,--env", run.environment, "NAME=VALUE for the command")
+        ->allow_extra_args(false);
     clone_app->add_option("-w,--workdir", run.directory, "the command's working directory");
     clone_app->add_option("command", run.command, "what to run; none: wait for requests");
     CLI::App* zygote_app =

@@ -125,6 +125,7 @@ class Zygote {
     loop_->Remove(fd);
     std::string line = n > 0 ? std::string(text, static_cast<size_t>(n))
                              : ErrorAnswer(Errorf("the clone died before it was parked"));
+    if (line.ends_with('\n')) line.pop_back();  // Send() ends it
     if (server_.IsOpen(found->second.to)) (void)found->second.to->Send(line);
     births_.erase(found);
   }
