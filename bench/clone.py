@@ -4,7 +4,8 @@
     bench/clone.py [--rounds N] [--memory MiB ...] [--idle N] [--dirty MiB ...]
 
 For each guest memory size: N clones one after another by `cube-vmm run --json` (a process each, with
-exec and the parsing of the snapshot), each phase of its report; then the host's MemAvailable before
+exec and the parsing of the snapshot), each phase of its report; the same with a root disk and python
+(--rootfs), and booted; then the host's MemAvailable before
 and after N idle clones of the largest size, with their Anonymous and PSS and the kernel's slab and
 page tables; then, of a running clone, snapshots as diffs with that much memory written since, and
 rollbacks. Prints the machine, then tables: median, p90, least and most.
@@ -30,21 +31,23 @@ def row(name, values):
     print(f"| {name} | {statistics.median(values):.2f} | {p90:.2f} | {values[0]:.2f} | {values[-1]:.2f} |")
 
 
-def run(args, memory, command):
+def run(args, memory, command, options=()):
+    initrd = args.agent_initrd if "--rootfs" in options else args.initrd
     out = subprocess.run(
-        [args.vmm, "run", "--json", "--kernel", args.kernel, "--initrd", args.initrd, "--memory",
-         str(memory), "--", *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE).stdout
+        [args.vmm, "run", "--json", "--kernel", args.kernel, "--initrd", initrd, "--memory",
+         str(memory), *options, "--", *command],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE).stdout
     report = json.loads(out.splitlines()[-1])
     if report["status"] != 0:
         sys.exit(f"cube-vmm: {report.get('reason', report['status'])}")
     return report["milliseconds"]
 
 
-def clones(args, memory):
-    run(args, memory, ["/bin/true"])  # makes the template
+def clones(args, memory, command=("/bin/true",), options=()):
+    run(args, memory, command, options)  # makes the template
     figures = {}
     for _ in range(args.rounds):
-        phases = run(args, memory, ["/bin/true"])
+        phases = run(args, memory, command, options)
         if "boot" in phases:
             sys.exit("a run was not a clone")
         figures.setdefault("restore, parked", []).append(phases["create"])
@@ -53,9 +56,17 @@ def clones(args, memory):
         figures.setdefault("command", []).append(phases["command"])
         figures.setdefault("host probe", []).append(phases["probe"])
         figures.setdefault("all, exec to exit", []).append(phases["total"])
-    print(f"\n{memory} MiB, {args.rounds} clones, ms\n\n| | median | p90 | least | most |\n|---|---|---|---|---|")
+    print(f"\n{' '.join((*options, *command))}, {memory} MiB, {args.rounds} clones, ms\n\n| | median | p90 | least | most |\n|---|---|---|---|---|")
     for name, values in figures.items():
         row(name, values)
+
+
+def with_root_disk(args, home):
+    options = ("--rootfs", os.path.realpath(args.rootfs), "--vsock", f"{home}/vsock")
+    command = ("python3", "-c", "print(1)")
+    clones(args, 256, command, options)
+    booted = [run(args, 256, command, (*options, "--boot"))["total"] for _ in range(args.boots)]
+    print(f"\nthe same with --boot: {statistics.median(booted):.0f} ms (median of {args.boots})")
 
 
 def meminfo():
@@ -145,6 +156,10 @@ def main():
     parser.add_argument("--memory", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--idle", type=int, default=20)
     parser.add_argument("--dirty", type=int, nargs="+", default=[0, 10, 50, 100, 200])
+    parser.add_argument("--rootfs", default=BIN + "/guestkernel/debian.ext4",
+                        help="an image with python3; '' for none")
+    parser.add_argument("--boots", type=int, default=5)
+    parser.add_argument("--agent-initrd", default=BIN + "/guestkernel/agent-initramfs")
     parser.add_argument("--vmm", default=BIN + "/vmm/cli/cube-vmm")
     parser.add_argument("--kernel", default=BIN + "/guestkernel/vmlinux")
     parser.add_argument("--initrd", default=BIN + "/guestkernel/initramfs")
@@ -155,6 +170,8 @@ def main():
         print(machine() + f", load {os.getloadavg()[0]:.1f}")
         for memory in args.memory:
             clones(args, memory)
+        if args.rootfs:
+            with_root_disk(args, home)
         idle(args, home, args.memory[-1])
         snapshots(args, home, args.memory[-1])
     finally:
