@@ -70,6 +70,14 @@ TEST_F(TemplateTest, IsBuiltListedInspectedClonedAndDeleted) {
 
   Finished clone = Vmm({"clone", "warm", "--", "/bin/sh", "-c", "nproc"});
   EXPECT_EQ(clone.out, "2\n") << clone.err;
+  // Two clones of one template are told apart by their names.
+  std::string names[2];
+  for (std::string& name : names) {
+    name = Vmm({"clone", "warm", "--", "/bin/sh", "-c", "hostname; echo $CUBE_SANDBOX_ID"}).out;
+    EXPECT_EQ(name.substr(0, 5), "cube-");
+    EXPECT_EQ(name.substr(5, 8), name.substr(14, 8)) << name;
+  }
+  EXPECT_NE(names[0], names[1]);
   EXPECT_EQ(Template({"rm", "warm"}).status, 0);
   EXPECT_FALSE(fs::exists(Folder("warm")));
   EXPECT_EQ(Template({"rm", "warm"}).err,

@@ -343,7 +343,7 @@ Result<std::string> Run::OnStart(const ControlRequest& request, ControlConnectio
   start_asked_ = MonotonicNow();
   Identity identity;
   identity.sandbox_id = id_;
-  identity.hostname = "cube";
+  identity.hostname = HostName();
   CUBE_ASSIGN(identity.access_token, request.String("token", ""));
   CUBE_ASSIGN(identity.environment, request.Strings("environment"));
   identity.environment.push_back("CUBE_SANDBOX_ID=" + id_);
@@ -409,11 +409,17 @@ Status Run::StartSession() {
   return session_->Start(command);
 }
 
+// Sandboxes that run beside others of the same snapshot must be told apart; what `run` starts for one
+// command is "cube", cloned or booted.
+std::string Run::HostName() const {
+  bool one_of_many = is_child_ || options_.parked || !options_.snapshot.empty();
+  return one_of_many ? "cube-" + id_.substr(0, 8) : "cube";
+}
+
 Status Run::WriteOwnIdentity() {
   Identity identity;
   identity.sandbox_id = id_;
-  // A child of a fork runs beside its parent, as what it was: they must be told apart.
-  identity.hostname = is_child_ ? "cube-" + id_.substr(0, 8) : "cube";
+  identity.hostname = HostName();
   identity.environment = {"CUBE_SANDBOX_ID=" + id_};
   return WriteIdentity(machine_->memory().mailbox(), identity);
 }

@@ -67,6 +67,7 @@ class Run {
 
   void MakeSession();
   Status StartSession();
+  std::string HostName() const;
   Status WriteOwnIdentity();
   Status Begin();
   Status Freeze();
