@@ -88,7 +88,7 @@ class DisksTest : public ::testing::Test {
     vmm::GuestMemory memory = vmm::GuestMemory::Create(about.memory_bytes).value();
     SnapshotWriter writer = SnapshotWriter::Create(scratch_.Path(name), about).value();
     Status written = parent != nullptr ? writer.WriteDiff(state, memory, {}, *parent)
-                                       : writer.WriteBase(state, memory);
+                                       : writer.WriteBase(state, memory, {});
     EXPECT_TRUE(written.ok());
     DiskStack captured = disk->Capture(scratch_.Path("")).value();
     Status disks = writer.WriteDisks({captured}, parent);

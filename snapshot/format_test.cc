@@ -180,7 +180,8 @@ TEST_F(MemoryFileTest, BaseHasHolesWhereMemoryIsZero) {
   low[40 * kPage + kPage - 1] = 1;
   high[5 * kPage + 17] = 3;
   const std::span<const uint8_t> image[] = {low, high};
-  MemoryFileInfo info = WriteBaseMemory(file_.get(), image).value();
+  const PageRun all[] = {{0, 80 * kPage}};
+  MemoryFileInfo info = WriteBaseMemory(file_.get(), image, all).value();
   EXPECT_EQ(info.file_bytes, 80 * kPage);
   EXPECT_EQ(info.data_bytes, 7 * kPage);
   struct stat stat_buffer;

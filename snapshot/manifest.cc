@@ -58,6 +58,7 @@ std::string Manifest::ToJson() const {
   hardware.Write(&writer);
   writer.Key("state_bytes").Uint(state_bytes);
   writer.Key("state_xxh3").String(state_xxh3);
+  writer.Key("cold").Bool(cold);
   writer.Key("memory_file_bytes").Uint(memory_file_bytes);
   writer.Key("memory_xxh3").String(memory_xxh3);
   // The text so far, without the brace that ends it, and then its own checksum.
@@ -106,6 +107,7 @@ Result<Manifest> Manifest::Parse(std::string_view text) {
   }
   CUBE_ASSIGN(manifest.state_bytes, fields.Number("state_bytes"));
   CUBE_ASSIGN(manifest.state_xxh3, fields.String("state_xxh3"));
+  CUBE_ASSIGN(manifest.cold, fields.Bool("cold"));
   CUBE_ASSIGN(manifest.memory_file_bytes, fields.Number("memory_file_bytes"));
   CUBE_ASSIGN(manifest.memory_xxh3, fields.String("memory_xxh3"));
   if (!IsHex(manifest.id, kIdDigits))
@@ -116,6 +118,7 @@ Result<Manifest> Manifest::Parse(std::string_view text) {
   if (manifest.parent.empty() != manifest.parent_path.empty()) {
     return Errorf("\"parent\" and \"parent_path\" go together");
   }
+  if (manifest.cold && !manifest.parent.empty()) return Errorf("a diff in a page store");
   if (!IsHex(manifest.state_xxh3, 16) || !IsHex(manifest.memory_xxh3, 32)) {
     return Errorf("a checksum is not hexadecimal of its length");
   }

@@ -28,8 +28,9 @@ struct Manifest {
   Hardware hardware;                 // those devices
   uint64_t state_bytes = 0;
   std::string state_xxh3;  // xxh3-64 of the file `state`
+  bool cold = false;  // its memory is in a page store: the file is `memory.cold` (ColdIndex)
   uint64_t memory_file_bytes = 0;
-  std::string memory_xxh3;  // xxh3-128 of the file `memory`'s data (MemoryFile)
+  std::string memory_xxh3;  // xxh3-128 of the file `memory`'s data (MemoryFile), or all of the other
 
   std::string ToJson() const;
   // `text` may be anything, and must be as ToJson() wrote it: it ends with a checksum of itself.

@@ -50,59 +50,128 @@ Result<uint64_t> FileSize(int fd) {
   return static_cast<uint64_t>(info.st_size);
 }
 
-bool IsZero(const uint8_t* page) {
-  // The first word decides most pages; memcmp of a page with itself, shifted, the others.
-  uint64_t first;
-  memcpy(&first, page, sizeof first);
-  return first == 0 && memcmp(page, page + sizeof first, kPage - sizeof first) == 0;
-}
-
-}  // namespace
-
-Result<MemoryFileInfo> WriteBaseMemory(int fd, std::span<const std::span<const uint8_t>> image) {
-  MemoryFileInfo info;
-  PageHasher hasher;
-  uint64_t offset = 0;
-  for (std::span<const uint8_t> region : image) {
-    for (uint64_t at = 0; at < region.size();) {
-      if (IsZero(region.data() + at)) {
+// Writes pages at their places, those of zeros as holes, and adds up the checksum.
+class BaseWriter {
+ public:
+  explicit BaseWriter(int fd) : fd_(fd) {}
+  Status Add(std::span<const uint8_t> pages, uint64_t offset) {
+    for (uint64_t at = 0; at < pages.size();) {
+      if (IsZero(pages.subspan(at, kPage))) {
         at += kPage;
         continue;
       }
       // At most a MiB a time, so that a page is hashed and written while it is in the cache.
       uint64_t end = at + kPage;
-      while (end < region.size() && end - at < (1 << 20) && !IsZero(region.data() + end)) {
+      while (end < pages.size() && end - at < (1 << 20) && !IsZero(pages.subspan(end, kPage))) {
         end += kPage;
       }
-      hasher.AddPages(region.subspan(at, end - at), offset + at);
-      CUBE_TRY(PwriteAll(fd, region.data() + at, end - at, offset + at));
-      info.data_bytes += end - at;
+      hasher_.AddPages(pages.subspan(at, end - at), offset + at);
+      CUBE_TRY(PwriteAll(fd_, pages.data() + at, end - at, offset + at));
+      data_bytes_ += end - at;
       at = end;
     }
-    offset += region.size();
+    return OkStatus();
   }
-  if (ftruncate(fd, static_cast<off_t>(offset)) < 0)
-    return ErrnoError("sizing memory to %llu bytes", static_cast<unsigned long long>(offset));
-  info.file_bytes = offset;
-  info.xxh3 = hasher.Hex();
-  return info;
+  Result<MemoryFileInfo> Finish(uint64_t image_bytes) {
+    if (ftruncate(fd_, static_cast<off_t>(image_bytes)) < 0) {
+      return ErrnoError("sizing memory to %llu bytes",
+                        static_cast<unsigned long long>(image_bytes));
+    }
+    return MemoryFileInfo{image_bytes, data_bytes_, hasher_.Hex()};
+  }
+
+ private:
+  int fd_;
+  uint64_t data_bytes_ = 0;
+  PageHasher hasher_;
+};
+
+}  // namespace
+
+bool IsZero(std::span<const uint8_t> bytes) {
+  // The first word decides most; memcmp of the bytes with themselves, shifted, the others.
+  uint64_t first;
+  memcpy(&first, bytes.data(), sizeof first);
+  return first == 0 &&
+         memcmp(bytes.data(), bytes.data() + sizeof first, bytes.size() - sizeof first) == 0;
+}
+
+Result<MemoryFileInfo> WriteBaseMemory(int fd, std::span<const std::span<const uint8_t>> image,
+                                       std::span<const PageRun> runs) {
+  BaseWriter writer(fd);
+  uint64_t offset = 0;
+  size_t next = 0;
+  for (std::span<const uint8_t> region : image) {
+    uint64_t end = offset + region.size();
+    for (; next < runs.size() && runs[next].start < end; ++next) {
+      uint64_t from = std::max(runs[next].start, offset);
+      uint64_t to = std::min(runs[next].start + runs[next].size, end);
+      CUBE_TRY(writer.Add(region.subspan(from - offset, to - from), from));
+      if (runs[next].start + runs[next].size > end) break;  // the next region has the rest
+    }
+    offset = end;
+  }
+  return writer.Finish(offset);
+}
+
+Result<MemoryFileInfo> WriteBaseMemory(int fd, uint64_t image_bytes, const ReadImage& read,
+                                       std::span<const PageRun> runs) {
+  BaseWriter writer(fd);
+  std::vector<uint8_t> piece(1 << 20);
+  for (const PageRun& run : runs) {
+    for (uint64_t at = 0; at < run.size; at += piece.size()) {
+      std::span<uint8_t> here(piece.data(), std::min<uint64_t>(piece.size(), run.size - at));
+      CUBE_TRY(read(run.start + at, here));
+      CUBE_TRY(writer.Add(here, run.start + at));
+    }
+  }
+  return writer.Finish(image_bytes);
+}
+
+Result<std::vector<PageRun>> FileDataRuns(int fd) {
+  CUBE_ASSIGN(uint64_t size, FileSize(fd));
+  std::vector<PageRun> runs;
+  for (uint64_t at = 0; at < size;) {
+    off_t data = lseek(fd, static_cast<off_t>(at), SEEK_DATA);
+    if (data < 0 && errno == ENXIO) break;
+    // A file system without holes: all of it is data.
+    uint64_t start = data < 0 ? at : static_cast<uint64_t>(data) / kPage * kPage;
+    off_t hole = lseek(fd, static_cast<off_t>(start), SEEK_HOLE);
+    uint64_t end = hole < 0 ? size : std::min(RoundUp(static_cast<uint64_t>(hole)), size);
+    if (end <= start) return Errorf("a memory image changes while it is read");
+    runs.push_back({start, end - start});
+    at = end;
+  }
+  return runs;
+}
+
+std::vector<PageRun> MergeRuns(const std::vector<PageRun>& a, const std::vector<PageRun>& b) {
+  std::vector<PageRun> all(a.size() + b.size());
+  std::merge(a.begin(), a.end(), b.begin(), b.end(), all.begin(),
+             [](const PageRun& x, const PageRun& y) { return x.start < y.start; });
+  std::vector<PageRun> merged;
+  for (const PageRun& run : all) {
+    if (!merged.empty() && run.start <= merged.back().start + merged.back().size) {
+      uint64_t end = std::max(merged.back().start + merged.back().size, run.start + run.size);
+      merged.back().size = end - merged.back().start;
+    } else {
+      merged.push_back(run);
+    }
+  }
+  return merged;
 }
 
 Result<std::string> HashBaseMemory(int fd) {
   CUBE_ASSIGN(uint64_t size, FileSize(fd));
   if (size == 0) return PageHasher().Hex();
   CUBE_ASSIGN(Mapping map, Mapping::Map(size, PROT_READ, MAP_PRIVATE, fd, 0, "a memory image"));
+  CUBE_ASSIGN(std::vector<PageRun> runs, FileDataRuns(fd));
   PageHasher hasher;
-  uint64_t whole = size / kPage * kPage;
-  for (uint64_t at = 0; at < whole;) {
+  for (const PageRun& run : runs) {
     // Holes are zeros, and so are pages of data that hold nothing else.
-    off_t data = lseek(fd, static_cast<off_t>(at), SEEK_DATA);
-    if (data < 0 && errno == ENXIO) break;
-    if (data > static_cast<off_t>(at)) at = static_cast<uint64_t>(data) / kPage * kPage;
-    off_t hole = lseek(fd, static_cast<off_t>(at), SEEK_HOLE);
-    uint64_t end = hole < 0 ? whole : std::min(RoundUp(static_cast<uint64_t>(hole)), whole);
-    for (; at < end; at += kPage) {
-      if (!IsZero(map.data() + at)) hasher.AddPages(map.span().subspan(at, kPage), at);
+    for (uint64_t at = run.start; at + kPage <= run.start + run.size; at += kPage) {
+      std::span<const uint8_t> page = map.span().subspan(at, kPage);
+      if (!IsZero(page)) hasher.AddPages(page, at);
     }
   }
   return hasher.Hex();

@@ -2,6 +2,7 @@
 #define CUBE_SNAPSHOT_MEMORY_FILE_H_
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,8 +33,16 @@ struct MemoryFileInfo {
   std::string xxh3;         // xxh3-128 in hexadecimal
 };
 
-// Writes `image` to `fd`, an empty file: pages of zeros become holes.
-Result<MemoryFileInfo> WriteBaseMemory(int fd, std::span<const std::span<const uint8_t>> image);
+// Writes `image` to `fd`, an empty file: pages of zeros become holes. Only `runs` of it are looked
+// at, which are sorted: the rest is zeros.
+Result<MemoryFileInfo> WriteBaseMemory(int fd, std::span<const std::span<const uint8_t>> image,
+                                       std::span<const PageRun> runs);
+// The same for an image of `image_bytes` that `read` gives, at most a MiB a time.
+using ReadImage = std::function<Status(uint64_t offset, std::span<uint8_t> out)>;
+Result<MemoryFileInfo> WriteBaseMemory(int fd, uint64_t image_bytes, const ReadImage& read,
+                                       std::span<const PageRun> runs);
+// The stretches of `fd` that are not holes, in whole pages.
+Result<std::vector<PageRun>> FileDataRuns(int fd);
 // The checksum of what is there now, to hold against the manifest.
 Result<std::string> HashBaseMemory(int fd);
 
@@ -48,6 +57,12 @@ Result<MemoryFileInfo> WriteDiffMemory(int fd, const std::vector<PageRun>& runs,
 Result<std::vector<PlacedRun>> ReadDiffIndex(int fd, uint64_t image_bytes);
 // The checksum of index and pages.
 Result<std::string> HashDiffMemory(int fd);
+
+// The union of two sorted lists of runs.
+std::vector<PageRun> MergeRuns(const std::vector<PageRun>& a, const std::vector<PageRun>& b);
+
+// Whether all of `bytes`, at least eight, is zero.
+bool IsZero(std::span<const uint8_t> bytes);
 
 // Joins runs until there are at most `limit`, closing the smallest gaps first: each run becomes a
 // mapping of its own in a clone, of which the kernel allows some tens of thousands.

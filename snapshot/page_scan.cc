@@ -36,6 +36,7 @@ constexpr unsigned long kPagemapScan = _IOWR('f', 16, PmScanArg);
 constexpr uint64_t kPageIsFile = 1 << 2;
 constexpr uint64_t kPageIsPresent = 1 << 3;
 constexpr uint64_t kPageIsSwapped = 1 << 4;
+constexpr uint64_t kPageIsZero = 1 << 5;
 
 // Entries of /proc/PID/pagemap.
 constexpr uint64_t kEntryPresent = 1ull << 63;
@@ -84,9 +85,10 @@ Status PageScan::FindByIoctl(std::span<const uint8_t> memory, uint64_t image_off
   argument.end = base + memory.size();
   argument.vec = reinterpret_cast<uint64_t>(regions.data());
   argument.vec_len = regions.size();
-  // Present or swapped, and not of a file: anonymous.
-  argument.category_inverted = kPageIsFile;
-  argument.category_mask = kPageIsFile;
+  // Present or swapped, not of a file, and not the one page of zeros that stands for what was only
+  // read of a stretch without a file: anonymous.
+  argument.category_inverted = kPageIsFile | kPageIsZero;
+  argument.category_mask = kPageIsFile | kPageIsZero;
   argument.category_anyof_mask = kPageIsPresent | kPageIsSwapped;
   argument.return_mask = kPageIsPresent | kPageIsSwapped;
   while (argument.start < argument.end) {
@@ -122,6 +124,19 @@ Status PageScan::FindByPagemap(std::span<const uint8_t> memory, uint64_t image_o
     done += static_cast<uint64_t>(got) / sizeof(uint64_t);
   }
   return OkStatus();
+}
+
+Result<std::vector<PageRun>> PrivateRuns(const vmm::GuestMemory& memory) {
+  CUBE_ASSIGN(PageScan scan, PageScan::Open());
+  std::vector<PageRun> runs;
+  uint64_t offset = 0;
+  for (const vmm::MemoryRegion& region : memory.regions()) {
+    std::vector<PageRun> here;
+    CUBE_TRY(scan.Find(region.host, offset, &here));
+    runs.insert(runs.end(), here.begin(), here.end());
+    offset += region.host.size();
+  }
+  return runs;
 }
 
 }  // namespace cube::snapshot

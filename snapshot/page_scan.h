@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "snapshot/memory_file.h"
+#include "vmm/guest_memory.h"
 
 namespace cube::snapshot {
 
@@ -34,6 +35,10 @@ class PageScan {
   UniqueFd pagemap_;
   bool ioctl_;
 };
+
+// The same of a whole machine's memory, as runs of its image. Runs of two regions stay apart: their
+// host memory does not continue. Of memory without an image it is all that has been touched.
+Result<std::vector<PageRun>> PrivateRuns(const vmm::GuestMemory& memory);
 
 }  // namespace cube::snapshot
 

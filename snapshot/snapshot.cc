@@ -68,9 +68,14 @@ Result<DiskStack> OpenOutside(const DiskHardware& disk) {
 
 }  // namespace
 
-Result<Snapshot> Snapshot::Open(const std::string& path) { return OpenAt(path, 0); }
+Result<Snapshot> Snapshot::Open(const std::string& path) { return OpenAt(path, 0, nullptr); }
 
-Result<Snapshot> Snapshot::OpenAt(const std::string& path, size_t depth) {
+Result<Snapshot> Snapshot::OpenLazily(const std::string& path, LazyServer::Failed failed) {
+  return OpenAt(path, 0, &failed);
+}
+
+Result<Snapshot> Snapshot::OpenAt(const std::string& path, size_t depth,
+                                  const LazyServer::Failed* failed) {
   if (depth > kMaxDepth) {
     return Errorf("%s: more than %zu snapshots build on one another, or in a circle", path.c_str(),
                   kMaxDepth);
@@ -89,7 +94,7 @@ Result<Snapshot> Snapshot::OpenAt(const std::string& path, size_t depth) {
                   static_cast<unsigned long long>(m.memory_bytes));
   }
   if (!m.parent.empty()) {
-    auto parent = OpenAt(ParentPath(path, m.parent_path), depth + 1);
+    auto parent = OpenAt(ParentPath(path, m.parent_path), depth + 1, failed);
     if (!parent.ok()) return Error(parent.error()).Wrap("the parent of " + path);
     if (parent->manifest_.id != m.parent) {
       return Errorf("%s builds on snapshot %s, %s is %s", path.c_str(), m.parent.c_str(),
@@ -120,7 +125,7 @@ Result<Snapshot> Snapshot::OpenAt(const std::string& path, size_t depth) {
   auto machine = DecodeMachine(*sections, m);
   if (!machine.ok()) return At(state_path, machine.error());
   snapshot.state_ = std::move(*machine);
-  CUBE_TRY(snapshot.OpenMemory(path + "/memory"));
+  CUBE_TRY(m.cold ? snapshot.OpenCold(path, failed) : snapshot.OpenMemory(path + "/memory"));
   return snapshot;
 }
 
@@ -169,7 +174,7 @@ Status Snapshot::OpenMemory(const std::string& path) {
 
 std::vector<int> Snapshot::descriptors() const {
   std::vector<int> all;
-  for (const Layer& layer : layers_) all.push_back(layer.memory->get());
+  for (const Layer& layer : layers_) all.push_back(layer.fd());
   for (const DiskStack& disk : disks_) {
     std::vector<int> files = disk.descriptors();
     all.insert(all.end(), files.begin(), files.end());
@@ -227,12 +232,91 @@ Status Snapshot::OpenDisk(const DiskHardware& disk, DiskStack stack) {
   return OkStatus();
 }
 
+Status Snapshot::OpenCold(const std::string& path, const LazyServer::Failed* failed) {
+  std::string file = path + "/memory.cold";
+  CUBE_ASSIGN(std::vector<uint8_t> bytes, ReadSmallFile(file, ColdIndex::kMaxSize));
+  XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
+  auto index = ColdIndex::Decode(bytes);
+  if (!index.ok()) return At(file, index.error());
+  if (bytes.size() != manifest_.memory_file_bytes ||
+      Format("%016llx%016llx", static_cast<unsigned long long>(hash.high64),
+             static_cast<unsigned long long>(hash.low64)) != manifest_.memory_xxh3) {
+    return Errorf("%s does not match the manifest's length and checksum", file.c_str());
+  }
+  if (index->image_bytes != image_bytes()) {
+    return Errorf("%s is of an image of %llu bytes, %llu are wanted", file.c_str(),
+                  static_cast<unsigned long long>(index->image_bytes),
+                  static_cast<unsigned long long>(image_bytes()));
+  }
+  Layer layer;
+  auto image = ColdImage::Open(path, *index);
+  if (!image.ok()) return At(path, image.error());
+  layer.cold = std::move(*image);
+  if (failed != nullptr) {
+    CUBE_ASSIGN(layer.lazy, LazyServer::Start(layer.cold, *failed));
+  } else {
+    Status loaded = layer.cold->LoadAll();
+    if (!loaded.ok()) return At(path, loaded.error());
+  }
+  layers_.push_back(std::move(layer));
+  return OkStatus();
+}
+
+Status Snapshot::LoadAll() const {
+  return layers_[0].lazy != nullptr ? layers_[0].lazy->LoadAll() : OkStatus();
+}
+
+template <typename Use>
+Status Snapshot::ForLayers(uint64_t start, uint64_t size, Use use) const {
+  for (size_t i = 1; i < layers_.size(); ++i) {
+    const std::vector<PlacedRun>& placed = layers_[i].runs;
+    auto at = std::upper_bound(
+        placed.begin(), placed.end(), start,
+        [](uint64_t wanted, const PlacedRun& run) { return wanted < run.start + run.size; });
+    for (; at != placed.end() && at->start < start + size; ++at) {
+      uint64_t first = std::max(at->start, start);
+      uint64_t end = std::min(at->start + at->size, start + size);
+      CUBE_TRY(use(layers_[i], first, end - first, at->file_offset + (first - at->start)));
+    }
+  }
+  return OkStatus();
+}
+
+// Of a base in a page store, stretches without anything stored are anonymous: what is zero costs
+// nothing, and need not be served.
+Status Snapshot::MapBase(const vmm::GuestMemory& memory, const PageRun& run) const {
+  const Layer& base = layers_[0];
+  CUBE_TRY(memory.MapOver(run.start, run.size, base.fd(), run.start));
+  if (base.cold == nullptr) return OkStatus();
+  uint64_t at = run.start;
+  uint64_t end = run.start + run.size;
+  for (const PageRun& data : base.cold->data_runs()) {
+    if (data.start + data.size <= at) continue;
+    if (data.start >= end) break;
+    if (data.start > at) CUBE_TRY(memory.MapOver(at, data.start - at, -1, 0));
+    uint64_t first = std::max(data.start, at);
+    at = std::min(data.start + data.size, end);
+    if (base.lazy == nullptr) continue;
+    auto slice = memory.ImageSlice(first, at - first);
+    if (!slice) return Errorf("a run of a memory image crosses regions");
+    CUBE_TRY(base.lazy->Register(*slice, first));
+  }
+  if (at < end) CUBE_TRY(memory.MapOver(at, end - at, -1, 0));
+  return OkStatus();
+}
+
 Result<vmm::GuestMemory> Snapshot::MapMemory() const {
   CUBE_ASSIGN(vmm::GuestMemory memory,
-              vmm::GuestMemory::MapImage(manifest_.memory_bytes, layers_[0].memory->get()));
+              vmm::GuestMemory::MapImage(manifest_.memory_bytes, layers_[0].fd()));
+  uint64_t offset = 0;
+  for (const vmm::MemoryRegion& region : memory.regions()) {
+    if (layers_[0].cold == nullptr) break;
+    CUBE_TRY(MapBase(memory, {offset, region.host.size()}));
+    offset += region.host.size();
+  }
   for (size_t i = 1; i < layers_.size(); ++i) {
     for (const PlacedRun& run : layers_[i].runs) {
-      CUBE_TRY(memory.MapOver(run.start, run.size, layers_[i].memory->get(), run.file_offset));
+      CUBE_TRY(memory.MapOver(run.start, run.size, layers_[i].fd(), run.file_offset));
     }
   }
   return memory;
@@ -240,19 +324,11 @@ Result<vmm::GuestMemory> Snapshot::MapMemory() const {
 
 Status Snapshot::MapRuns(const vmm::GuestMemory& memory, const std::vector<PageRun>& runs) const {
   for (const PageRun& run : runs) {
-    CUBE_TRY(memory.MapOver(run.start, run.size, layers_[0].memory->get(), run.start));
-    for (size_t i = 1; i < layers_.size(); ++i) {
-      const std::vector<PlacedRun>& placed = layers_[i].runs;
-      auto first = std::upper_bound(
-          placed.begin(), placed.end(), run.start,
-          [](uint64_t start, const PlacedRun& other) { return start < other.start + other.size; });
-      for (; first != placed.end() && first->start < run.start + run.size; ++first) {
-        uint64_t start = std::max(first->start, run.start);
-        uint64_t end = std::min(first->start + first->size, run.start + run.size);
-        CUBE_TRY(memory.MapOver(start, end - start, layers_[i].memory->get(),
-                                first->file_offset + (start - first->start)));
-      }
-    }
+    CUBE_TRY(MapBase(memory, run));
+    CUBE_TRY(ForLayers(run.start, run.size,
+                       [&](const Layer& layer, uint64_t start, uint64_t size, uint64_t at) {
+                         return memory.MapOver(start, size, layer.fd(), at);
+                       }));
   }
   return OkStatus();
 }
@@ -265,6 +341,25 @@ Status Snapshot::MapAll(const vmm::GuestMemory& memory) const {
     offset += region.host.size();
   }
   return MapRuns(memory, all);
+}
+
+Result<std::vector<PageRun>> Snapshot::DataRuns() const {
+  CUBE_ASSIGN(std::vector<PageRun> runs, FileDataRuns(layers_[0].fd()));
+  for (const Layer& layer : layers_) {
+    std::vector<PageRun> own;
+    for (const PlacedRun& run : layer.runs) own.push_back({run.start, run.size});
+    runs = MergeRuns(runs, own);
+  }
+  return runs;
+}
+
+Status Snapshot::Read(uint64_t offset, std::span<uint8_t> out) const {
+  CUBE_TRY(ReadExactAt(layers_[0].fd(), out, offset, "a memory image"));
+  return ForLayers(offset, out.size(),
+                   [&](const Layer& layer, uint64_t start, uint64_t size, uint64_t at) {
+                     return ReadExactAt(layer.fd(), out.subspan(start - offset, size), at,
+                                        "a memory diff");
+                   });
 }
 
 }  // namespace cube::snapshot

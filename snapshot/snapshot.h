@@ -8,6 +8,8 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "devices/blk/disk.h"
+#include "snapshot/cold_image.h"
+#include "snapshot/lazy_server.h"
 #include "snapshot/manifest.h"
 #include "snapshot/memory_file.h"
 #include "vmm/guest_memory.h"
@@ -28,8 +30,12 @@ class Snapshot {
   //
   // Trusts nothing in the folder `path`: an error names the file and what is wrong with it. Memory
   // files are read through, to hold them against their checksum, unless they are as they were when
-  // that was last done (by file, size and time of change; kept beside them).
+  // that was last done (by file, size and time of change; kept beside them). Memory in a page store
+  // is loaded, each chunk held against its hash.
   static Result<Snapshot> Open(const std::string& path);
+  // The same, but for memory in a page store, which is loaded as it is touched. `failed`: see
+  // LazyServer. Not for children of a fork before LoadAll().
+  static Result<Snapshot> OpenLazily(const std::string& path, LazyServer::Failed failed);
 
   const std::string& path() const { return path_; }
   const Manifest& manifest() const { return manifest_; }
@@ -50,17 +56,39 @@ class Snapshot {
   // The same for all of it.
   Status MapAll(const vmm::GuestMemory& memory) const;
 
+  // If it was opened lazily: loads what is not yet there. Before a process with this memory is
+  // forked, and before Read(). One thread at a time.
+  Status LoadAll() const;
+
+  uint64_t image_bytes() const { return vmm::GuestMemory::ImageSize(manifest_.memory_bytes); }
+  // Where the memory image can be anything but zeros: sorted, whole pages.
+  Result<std::vector<PageRun>> DataRuns() const;
+  // Copies a part of the image, which must be within it.
+  Status Read(uint64_t offset, std::span<uint8_t> out) const;
+
  private:
   struct Layer {
+    int fd() const { return cold != nullptr ? cold->fd() : memory->get(); }
+
     std::shared_ptr<UniqueFd> memory;
     std::vector<PlacedRun> runs;  // none for the base
+    // Of a base in a page store, instead of `memory`.
+    std::shared_ptr<ColdImage> cold;
+    std::shared_ptr<LazyServer> lazy;
   };
 
   Snapshot() = default;
-  static Result<Snapshot> OpenAt(const std::string& path, size_t depth);
+  // `failed` of null: not lazily.
+  static Result<Snapshot> OpenAt(const std::string& path, size_t depth,
+                                 const LazyServer::Failed* failed);
   Status OpenMemory(const std::string& path);
   Status OpenDisks(const Snapshot* parent);
   Status OpenDisk(const DiskHardware& disk, ::cube::devices::blk::DiskStack stack);
+  Status OpenCold(const std::string& path, const LazyServer::Failed* failed);
+  // Calls `use` for each part of [start, start + size) that a layer above the base has.
+  template <typename Use>
+  Status ForLayers(uint64_t start, uint64_t size, Use use) const;
+  Status MapBase(const vmm::GuestMemory& memory, const PageRun& run) const;
 
   std::string path_;
   Manifest manifest_;

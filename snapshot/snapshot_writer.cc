@@ -15,13 +15,12 @@
 #include "base/byte_io.h"
 #include "snapshot/layer_file.h"
 #include "snapshot/machine_sections.h"
+#include "snapshot/publish.h"
 #include "snapshot/state_file.h"
 #include "snapshot/verified_stamp.h"
 
 namespace cube::snapshot {
 namespace {
-
-constexpr const char* kTemporaryPrefix = ".unpublished-";
 
 std::string Now() {
   time_t now = time(nullptr);
@@ -32,18 +31,6 @@ std::string Now() {
   return text;
 }
 
-std::string FolderOf(const std::string& path) {
-  size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-Status SyncFolder(const std::string& path) {
-  CUBE_ASSIGN(UniqueFd folder, OpenFile(path, O_RDONLY | O_DIRECTORY));
-  if (fsync(folder.get()) < 0) return ErrnoError("fsync of %s", path.c_str());
-  return OkStatus();
-}
-
 }  // namespace
 
 Result<SnapshotWriter> SnapshotWriter::Create(const std::string& path, Manifest about) {
@@ -51,7 +38,7 @@ Result<SnapshotWriter> SnapshotWriter::Create(const std::string& path, Manifest 
   while (clean.size() > 1 && clean.ends_with('/')) clean.pop_back();
   struct stat info;
   if (lstat(clean.c_str(), &info) == 0) return Errorf("%s exists already", clean.c_str());
-  std::string temporary = FolderOf(clean) + "/" + kTemporaryPrefix + "XXXXXX";
+  std::string temporary = FolderOf(clean) + "/" + kUnpublishedPrefix + "XXXXXX";
   if (mkdtemp(temporary.data()) == nullptr) return ErrnoError("cannot make %s", temporary.c_str());
   // Held while this writer lives: whoever clears up tells by it that nobody will come back.
   auto folder = OpenFile(temporary, O_RDONLY | O_DIRECTORY);
@@ -60,8 +47,10 @@ Result<SnapshotWriter> SnapshotWriter::Create(const std::string& path, Manifest 
     return Errorf("cannot lock %s", temporary.c_str());
   }
   chmod(temporary.c_str(), 0755);
-  CUBE_ASSIGN(about.id, NewSnapshotId());
-  about.created = Now();
+  if (about.id.empty()) {
+    CUBE_ASSIGN(about.id, NewSnapshotId());
+    about.created = Now();
+  }
   return SnapshotWriter(clean, temporary, std::move(*folder), std::move(about));
 }
 
@@ -87,15 +76,43 @@ Status SnapshotWriter::WriteState(const vmm::MachineState& state) {
   return OkStatus();
 }
 
-Status SnapshotWriter::WriteBase(const vmm::MachineState& state, const vmm::GuestMemory& memory) {
-  CUBE_TRY(WriteState(state));
-  CUBE_ASSIGN(UniqueFd file, CreateFile("memory"));
+Status SnapshotWriter::WriteBase(const vmm::MachineState& state, const vmm::GuestMemory& memory,
+                                 const std::vector<PageRun>& runs) {
   std::vector<std::span<const uint8_t>> image;
   for (const vmm::MemoryRegion& region : memory.regions()) image.push_back(region.host);
-  auto info = WriteBaseMemory(file.get(), image);
+  return WriteBaseBy(state, [&](int fd) { return WriteBaseMemory(fd, image, runs); });
+}
+
+Status SnapshotWriter::WriteFlat(const Snapshot& snapshot) {
+  CUBE_ASSIGN(std::vector<PageRun> runs, snapshot.DataRuns());
+  auto read = [&](uint64_t offset, std::span<uint8_t> out) { return snapshot.Read(offset, out); };
+  return WriteBaseBy(snapshot.state(), [&](int fd) {
+    return WriteBaseMemory(fd, snapshot.image_bytes(), read, runs);
+  });
+}
+
+Status SnapshotWriter::WriteBaseBy(const vmm::MachineState& state,
+                                   const std::function<Result<MemoryFileInfo>(int fd)>& write) {
+  CUBE_TRY(WriteState(state));
+  CUBE_ASSIGN(UniqueFd file, CreateFile("memory"));
+  auto info = write(file.get());
   if (!info.ok()) return Error(info.error()).Wrap(path_);
   manifest_.memory_file_bytes = info->file_bytes;
   manifest_.memory_xxh3 = info->xxh3;
+  files_.push_back(std::move(file));
+  return OkStatus();
+}
+
+Status SnapshotWriter::WriteCold(const vmm::MachineState& state, const ColdIndex& index) {
+  CUBE_TRY(WriteState(state));
+  std::vector<uint8_t> bytes = index.Encode();
+  CUBE_ASSIGN(UniqueFd file, CreateFile("memory.cold"));
+  CUBE_TRY(WriteAll(file.get(), bytes, (path_ + "/memory.cold").c_str()));
+  XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
+  manifest_.cold = true;
+  manifest_.memory_file_bytes = bytes.size();
+  manifest_.memory_xxh3 = Format("%016llx%016llx", static_cast<unsigned long long>(hash.high64),
+                                 static_cast<unsigned long long>(hash.low64));
   files_.push_back(std::move(file));
   return OkStatus();
 }
@@ -182,7 +199,7 @@ Result<std::string> SnapshotWriter::Publish(bool durable) {
 
 Status RemoveSnapshot(const std::string& path) {
   CUBE_ASSIGN(std::string id, NewSnapshotId());
-  std::string removed = FolderOf(path) + "/" + kTemporaryPrefix + id;
+  std::string removed = FolderOf(path) + "/" + kUnpublishedPrefix + id;
   if (rename(path.c_str(), removed.c_str()) < 0)
     return ErrnoError("cannot remove %s", path.c_str());
   std::error_code failed;
@@ -194,7 +211,7 @@ Status RemoveSnapshot(const std::string& path) {
 void RemoveUnpublished(const std::string& folder) {
   std::error_code failed;
   for (const auto& entry : std::filesystem::directory_iterator(folder, failed)) {
-    if (!entry.path().filename().string().starts_with(kTemporaryPrefix)) continue;
+    if (!entry.path().filename().string().starts_with(kUnpublishedPrefix)) continue;
     auto held = OpenFile(entry.path().string(), O_RDONLY | O_DIRECTORY);
     if (!held.ok() || flock(held->get(), LOCK_EX | LOCK_NB) < 0) continue;  // its writer lives
     std::filesystem::remove_all(entry.path(), failed);

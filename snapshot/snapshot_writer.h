@@ -1,11 +1,13 @@
 #ifndef CUBE_SNAPSHOT_SNAPSHOT_WRITER_H_
 #define CUBE_SNAPSHOT_SNAPSHOT_WRITER_H_
 
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "snapshot/cold_index.h"
 #include "snapshot/manifest.h"
 #include "snapshot/memory_file.h"
 #include "snapshot/snapshot.h"
@@ -19,14 +21,19 @@ namespace cube::snapshot {
 class SnapshotWriter {
  public:
   // `path` must not exist; its parent folder must. `about` has the machine's shape; the rest of it
-  // is filled in here.
+  // is filled in here. With an id it is another form of the snapshot with that one.
   static Result<SnapshotWriter> Create(const std::string& path, Manifest about);
   SnapshotWriter(SnapshotWriter&&) = default;
   SnapshotWriter& operator=(SnapshotWriter&&) = delete;
   ~SnapshotWriter();
 
-  // The whole memory.
-  Status WriteBase(const vmm::MachineState& state, const vmm::GuestMemory& memory);
+  // The whole memory, of which `runs`, sorted, are what can be anything but zeros.
+  Status WriteBase(const vmm::MachineState& state, const vmm::GuestMemory& memory,
+                   const std::vector<PageRun>& runs);
+  // All that `snapshot` and its parents hold.
+  Status WriteFlat(const Snapshot& snapshot);
+  // Memory that is in the page store which `path` is in.
+  Status WriteCold(const vmm::MachineState& state, const ColdIndex& index);
   // `runs` of the memory, sorted: what differs from `parent`.
   Status WriteDiff(const vmm::MachineState& state, const vmm::GuestMemory& memory,
                    const std::vector<PageRun>& runs, const Snapshot& parent);
@@ -47,6 +54,8 @@ class SnapshotWriter {
         manifest_(std::move(manifest)) {}
   Result<UniqueFd> CreateFile(const char* name);
   Status WriteState(const vmm::MachineState& state);
+  Status WriteBaseBy(const vmm::MachineState& state,
+                     const std::function<Result<MemoryFileInfo>(int fd)>& write);
 
   std::string path_;
   std::string temporary_;
@@ -55,8 +64,8 @@ class SnapshotWriter {
   std::vector<UniqueFd> files_;
 };
 
-// Deletes the snapshot in the folder `path`: in one step, as seen by whoever looks for it there. What
-// is left of it if this process dies meanwhile is as what a writer leaves that died.
+// Deletes the snapshot in the folder `path`: in one step, as seen by whoever looks for it there.
+// What is left of it if this process dies meanwhile is as what a writer leaves that died.
 Status RemoveSnapshot(const std::string& path);
 
 // Deletes what writers that died have left in `folder`.

@@ -9,6 +9,7 @@
 
 #include "snapshot/snapshot.h"
 #include "snapshot/snapshot_writer.h"
+#include "tests/counter_sandbox.h"
 #include "tests/process.h"
 #include "tests/vmm_command.h"
 
@@ -17,43 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A guest that answers each line of its stdin with a number, one more each time, and the checksum
-// of memory that it has filled before.
-constexpr char kCounter[] =
-    "head -c 3000000 /dev/urandom > /tmp/data; i=0; "
-    "while read line; do i=$((i+1)); echo $i $(md5sum < /tmp/data); done";
-
-class SnapshotTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    home_ = ::testing::TempDir() + "/snapshot-home";
-    ASSERT_EQ(setenv("CUBE_HOME", home_.c_str(), 1), 0);
-    ASSERT_EQ(RunProcess(CloneVmm({}, {"/bin/true"})).status, 0);
-    for (const auto& entry : fs::directory_iterator(home_ + "/templates")) {
-      template_ = entry.path().string();
-    }
-    work_ = home_ + "/" + ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    fs::remove_all(work_);
-    fs::create_directories(work_);
-  }
-  static std::vector<std::string> Command(std::vector<std::string> words) {
-    words.insert(words.begin(), Env("CUBE_VMM"));
-    return words;
-  }
-  // The control socket of the only sandbox.
-  std::string Socket() {
-    std::string found;
-    for (const auto& entry : fs::directory_iterator(home_ + "/run")) {
-      found = entry.path().string();
-    }
-    return found;
-  }
-  static Finished Ask(std::vector<std::string> words) {
-    return RunProcess(Command(std::move(words)));
-  }
-
-  std::string home_, template_, work_;
-};
+class SnapshotTest : public SandboxTest {};
 
 std::string Line(Process* process) {
   std::string line;
@@ -61,18 +26,12 @@ std::string Line(Process* process) {
   return line;
 }
 
-// The counter's next answer.
-std::string Next(Process* process) {
-  process->Send("\n");
-  return Line(process);
-}
-
 TEST_F(SnapshotTest, DiffAndFullGoOnFromWhereTheyWereTaken) {
-  Process counter(Command({"clone", template_, "--", "/bin/sh", "-c", kCounter}));
-  std::string first = Next(&counter);
+  Process counter(Counter());
+  std::string first = NextAnswer(&counter);
   EXPECT_EQ(first.substr(0, 2), "1 ");
   std::string sum = first.substr(2);
-  EXPECT_EQ(Next(&counter), "2 " + sum);
+  EXPECT_EQ(NextAnswer(&counter), "2 " + sum);
   Finished diff = Ask({"snapshot", Socket(), work_ + "/diff", "--diff"});
   ASSERT_EQ(diff.status, 0) << diff.err;
   Finished full = Ask({"snapshot", Socket(), work_ + "/full"});
@@ -81,14 +40,14 @@ TEST_F(SnapshotTest, DiffAndFullGoOnFromWhereTheyWereTaken) {
   EXPECT_GT(fs::file_size(work_ + "/diff/memory"), 3000000u);
   EXPECT_LT(fs::file_size(work_ + "/diff/memory"), 30000000u);
   // The sandbox goes on, and what it does is not in the snapshots.
-  EXPECT_EQ(Next(&counter), "3 " + sum);
+  EXPECT_EQ(NextAnswer(&counter), "3 " + sum);
   EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
   counter.Finish();
   for (const char* name : {"/diff", "/full"}) {
     SCOPED_TRACE(name);
     Process restored(Command({"restore", work_ + name}));
-    EXPECT_EQ(Next(&restored), "3 " + sum);
-    EXPECT_EQ(Next(&restored), "4 " + sum);
+    EXPECT_EQ(NextAnswer(&restored), "3 " + sum);
+    EXPECT_EQ(NextAnswer(&restored), "4 " + sum);
     Finished end = restored.Finish();  // the end of its input
     EXPECT_EQ(end.status, 0) << end.err;
   }
@@ -99,9 +58,9 @@ TEST_F(SnapshotTest, ChainsOfDiffs) {
   std::string sum;
   for (int depth = 0; depth < 4; ++depth) {
     SCOPED_TRACE(depth);
-    Process counter(depth == 0 ? Command({"clone", template_, "--", "/bin/sh", "-c", kCounter})
+    Process counter(depth == 0 ? Counter()
                                : Command({"restore", from}));
-    std::string answer = Next(&counter);
+    std::string answer = NextAnswer(&counter);
     EXPECT_EQ(answer.substr(0, 2), std::to_string(depth + 1) + " ");
     if (depth == 0) sum = answer.substr(2);
     EXPECT_EQ(answer.substr(2), sum);
@@ -114,23 +73,52 @@ TEST_F(SnapshotTest, ChainsOfDiffs) {
 }
 
 TEST_F(SnapshotTest, RollbackPutsTheGuestBackInPlace) {
-  Process counter(Command({"clone", template_, "--", "/bin/sh", "-c", kCounter}));
-  std::string sum = Next(&counter).substr(2);
+  Process counter(Counter());
+  std::string sum = NextAnswer(&counter).substr(2);
   ASSERT_EQ(Ask({"snapshot", Socket(), work_ + "/one", "--diff"}).status, 0);
   for (int round = 0; round < 3; ++round) {
-    EXPECT_EQ(Next(&counter), "2 " + sum);
-    EXPECT_EQ(Next(&counter), "3 " + sum);
+    EXPECT_EQ(NextAnswer(&counter), "2 " + sum);
+    EXPECT_EQ(NextAnswer(&counter), "3 " + sum);
     Finished back = Ask({"rollback", Socket(), work_ + "/one"});
     ASSERT_EQ(back.status, 0) << back.out << back.err;
   }
-  EXPECT_EQ(Next(&counter), "2 " + sum);
+  EXPECT_EQ(NextAnswer(&counter), "2 " + sum);
   EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
   counter.Finish();
 }
 
+TEST_F(SnapshotTest, ABootedMachineHasABaseOnceItHasASnapshot) {
+  Process counter(Vmm({}, {"/bin/sh", "-c", kCounter}));
+  std::string sum = NextAnswer(&counter).substr(2);
+  EXPECT_NE(Ask({"snapshot", Socket(), work_ + "/early", "--diff"}).err.find("was booted"),
+            std::string::npos);
+  EXPECT_NE(Ask({"rollback", Socket(), template_}).err.find("was booted"), std::string::npos);
+  Finished full = Ask({"snapshot", Socket(), work_ + "/a"});
+  ASSERT_EQ(full.status, 0) << full.err;
+  EXPECT_EQ(NextAnswer(&counter), "2 " + sum);
+  Finished diff = Ask({"snapshot", Socket(), work_ + "/b", "--diff"});
+  ASSERT_EQ(diff.status, 0) << diff.err;
+  EXPECT_LT(fs::file_size(work_ + "/b/memory"), 3000000u);
+  EXPECT_EQ(NextAnswer(&counter), "3 " + sum);
+  for (const auto& [to, answer] : std::vector<std::pair<std::string, std::string>>{
+           {"/a", "2 "}, {"/b", "3 "}, {"/a", "2 "}}) {
+    Finished back = Ask({"rollback", Socket(), work_ + to});
+    ASSERT_EQ(back.status, 0) << back.out << back.err;
+    EXPECT_EQ(NextAnswer(&counter), answer + sum) << to;
+  }
+  EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
+  counter.Finish();
+  for (const auto& [from, answer] :
+       std::vector<std::pair<std::string, std::string>>{{"/a", "2 "}, {"/b", "3 "}}) {
+    Process restored(Command({"restore", work_ + from}));
+    EXPECT_EQ(NextAnswer(&restored), answer + sum) << from;
+    EXPECT_EQ(restored.Finish().status, 0);
+  }
+}
+
 TEST_F(SnapshotTest, PauseStopsTheGuest) {
-  Process counter(Command({"clone", template_, "--", "/bin/sh", "-c", kCounter}));
-  Next(&counter);
+  Process counter(Counter());
+  NextAnswer(&counter);
   EXPECT_EQ(Ask({"pause", Socket()}).status, 0);
   EXPECT_NE(Ask({"info", Socket(), "--json"}).out.find("\"state\":\"paused\""), std::string::npos);
   // Also what is paused can be frozen.
@@ -150,25 +138,25 @@ TEST_F(SnapshotTest, SeveralVcpus) {
        "(while true; do md5sum /bin/busybox > /tmp/x; mv /tmp/x /tmp/a; done) & "
        "(while true; do md5sum /bin/busybox > /tmp/b; done) & "
        "while read line; do while [ ! -s /tmp/a ]; do sleep 0.1; done; cat /tmp/a; done"}));
-  std::string sum = Next(&busy);
+  std::string sum = NextAnswer(&busy);
   for (int i = 0; i < 5; ++i) {
     Finished taken = Ask({"snapshot", Socket(), work_ + "/" + std::to_string(i), "--diff"});
     ASSERT_EQ(taken.status, 0) << taken.err;
   }
-  EXPECT_EQ(Next(&busy).substr(0, 8), sum.substr(0, 8));
+  EXPECT_EQ(NextAnswer(&busy).substr(0, 8), sum.substr(0, 8));
   EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
   busy.Finish();
   for (int i = 0; i < 5; ++i) {
     Process restored(Command({"restore", work_ + "/" + std::to_string(i)}));
-    EXPECT_EQ(Next(&restored).substr(0, 8), sum.substr(0, 8));
+    EXPECT_EQ(NextAnswer(&restored).substr(0, 8), sum.substr(0, 8));
     EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
     restored.Finish();
   }
 }
 
 TEST_F(SnapshotTest, RefusesInOneLine) {
-  Process counter(Command({"clone", template_, "--", "/bin/sh", "-c", kCounter}));
-  Next(&counter);
+  Process counter(Counter());
+  NextAnswer(&counter);
   EXPECT_NE(Ask({"snapshot", Socket(), template_}).err.find("exists already"), std::string::npos);
   EXPECT_NE(Ask({"snapshot", Socket(), "/no/such/folder/x"}).err.find("/no/such/folder"),
             std::string::npos);
@@ -176,7 +164,7 @@ TEST_F(SnapshotTest, RefusesInOneLine) {
             std::string::npos);
   EXPECT_NE(Ask({"info", "nobody"}).err.find("cannot reach"), std::string::npos);
   // None of which has harmed it.
-  EXPECT_EQ(Next(&counter).substr(0, 2), "2 ");
+  EXPECT_EQ(NextAnswer(&counter).substr(0, 2), "2 ");
   ASSERT_EQ(Ask({"snapshot", Socket(), work_ + "/one", "--diff"}).status, 0);
   EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
   counter.Finish();
@@ -223,10 +211,10 @@ TEST_F(SnapshotTest, ARollbackThatFailsHalfWayLeavesABrokenSandbox) {
   vmm::MachineState other = base.state();
   other.vcpus[0].cpuid[0].ebx ^= 1;
   auto writer = snapshot::SnapshotWriter::Create(work_ + "/other", base.manifest()).value();
-  ASSERT_TRUE(writer.WriteBase(other, base.MapMemory().value()).ok());
+  ASSERT_TRUE(writer.WriteBase(other, base.MapMemory().value(), base.DataRuns().value()).ok());
   ASSERT_TRUE(writer.Publish(false).ok());
-  Process counter(Command({"clone", template_, "--", "/bin/sh", "-c", kCounter}));
-  Next(&counter);
+  Process counter(Counter());
+  NextAnswer(&counter);
   const std::string reason = "the sandbox is broken, and can only be stopped: vCPU 0 has another ";
   Finished back = Ask({"rollback", Socket(), work_ + "/other"});
   EXPECT_EQ(back.status, 1);

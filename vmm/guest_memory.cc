@@ -54,7 +54,8 @@ Status GuestMemory::MapOver(uint64_t offset, uint64_t size, int fd, uint64_t fil
     return Errorf("%llu bytes at %llu of a memory image are not within one region",
                   static_cast<unsigned long long>(size), static_cast<unsigned long long>(offset));
   }
-  if (mmap(slice->data(), size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd,
+  int flags = MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED | (fd < 0 ? MAP_ANONYMOUS : 0);
+  if (mmap(slice->data(), size, PROT_READ | PROT_WRITE, flags, fd,
            static_cast<off_t>(file_offset)) == MAP_FAILED) {
     return ErrnoError("mapping %llu bytes over guest memory",
                       static_cast<unsigned long long>(size));

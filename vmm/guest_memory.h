@@ -39,8 +39,9 @@ class GuestMemory {
   static uint64_t ImageSize(uint64_t ram_size) { return ram_size + abi::kMailboxSize; }
   // Whether a stretch of such an image is in one region.
   static bool WithinRegion(uint64_t ram_size, uint64_t offset, uint64_t size);
-  // Maps `size` bytes of the image from `offset` on anew, privately, from `fd` at `file_offset`. All
-  // multiples of the page; within one region. Nothing else may use that part meanwhile.
+  // Maps `size` bytes of the image from `offset` on anew, privately, from `fd` at `file_offset`, or
+  // without a file, as zeros, if `fd` is -1. All multiples of the page; within one region. Nothing
+  // else may use that part meanwhile.
   Status MapOver(uint64_t offset, uint64_t size, int fd, uint64_t file_offset) const;
   // The host's view of a stretch of the image, or nothing if it is not within one region.
   std::optional<std::span<uint8_t>> ImageSlice(uint64_t offset, uint64_t size) const;

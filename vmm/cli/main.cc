@@ -14,6 +14,7 @@
 #include "vmm/cli/root_disk_option.h"
 #include "vmm/cli/run_command.h"
 #include "vmm/cli/cube_home.h"
+#include "vmm/cli/store_command.h"
 #include "vmm/cli/template_command.h"
 #include "vmm/cli/template_folder.h"
 #include "vmm/cli/zygote_command.h"
@@ -131,6 +132,26 @@ cube::Status PlaceRootDisk(const std::string& rootfs, bool has_initrd, cube::vmm
   return cube::OkStatus();
 }
 
+// The page store's commands, and flatten, which like them needs no machine.
+void AddStoreCommands(CLI::App* app, cube::vmm::StoreOptions* options) {
+  CLI::App* store = app->add_subcommand("store", "Snapshots at rest, which share what is equal");
+  store->require_subcommand(1);
+  CLI::App* add = store->add_subcommand("add", "Put a snapshot in; prints the folder to restore");
+  add->add_option("snapshot", options->argument, "a snapshot's folder")->required();
+  CLI::App* remove = store->add_subcommand("rm", "Take a snapshot out");
+  remove->add_option("id", options->argument, "its id")->required();
+  CLI::App* flatten = app->add_subcommand("flatten", "Make one snapshot of it and its parents");
+  flatten->add_option("snapshot", options->argument, "a snapshot's folder, or the id of a stored one")
+      ->required();
+  flatten->add_option("out", options->out, "the folder to make")->required();
+  for (CLI::App* one : {add, remove, flatten, store->add_subcommand("stats", "What is in it"),
+                        store->add_subcommand("gc", "Delete what no snapshot in it needs"),
+                        store->add_subcommand("verify", "Read all of it, and name what is damaged")}) {
+    one->add_flag("--json", options->json, "the answer as JSON, errors as well");
+    one->parse_complete_callback([one, options] { options->action = one->get_name(); });
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -154,6 +175,8 @@ int main(int argc, char** argv) {
   cube::vmm::ZygoteOptions zygote;
   uint32_t count = 1;
   bool diff = false, control_json = false, is_zygote = false;
+  bool eager = false;  // what is done anyway
+  cube::vmm::StoreOptions store;
   {
     CLI::App app{"cube-vmm: one process, one microVM", "cube-vmm"};
     app.require_subcommand(1);
@@ -189,7 +212,14 @@ int main(int argc, char** argv) {
     clone_app->add_option("template", run.snapshot, "a template's name or folder")->required();
     CLI::App* restore_app =
         app.add_subcommand("restore", "Let a machine go on from where its snapshot was taken");
-    restore_app->add_option("snapshot", run.snapshot, "a snapshot's folder")->required();
+    restore_app
+        ->add_option("snapshot", run.snapshot, "a snapshot's folder, or the id of a stored one")
+        ->required();
+    CLI::Option* lazy = restore_app->add_flag(
+        "--lazy", run.lazy, "load memory from the page store when it is touched");
+    restore_app->add_flag("--eager", eager, "load it before the machine goes on (the default)")
+        ->excludes(lazy);
+    AddStoreCommands(&app, &store);
     for (CLI::App* one : {clone_app, restore_app}) {
       one->add_flag("--json", run.json, "one JSON object a line: output, then the result");
       one->add_option("--timeout", run.timeout, "seconds until the VM is stopped (status 124)")
@@ -260,6 +290,8 @@ int main(int argc, char** argv) {
   }
   // The parser was the largest thing on the heap; nothing of it is needed while the VM runs.
   malloc_trim(0);
+  if (!store.action.empty()) return cube::vmm::StoreCommand(store);
+  if (run.attach) run.snapshot = cube::vmm::SnapshotFolder(run.snapshot);
   if (is_flatten) return cube::vmm::FlattenCommand(flatten, control_json);
   if (!request.empty()) return cube::vmm::ControlCommand(sandbox, request, control_json);
   if (is_zygote) return cube::vmm::ZygoteCommand(zygote);

@@ -35,9 +35,11 @@ struct Prepared {
 };
 
 // Opens KVM's device `kvm` and the snapshot `path` ("" for none), and finds out who runs ring 0
-// here; `ring0` is the option's value: "auto", "kvm" or "engine".
+// here; `ring0` is the option's value: "auto", "kvm" or "engine". With `lost` the snapshot is opened
+// lazily (Snapshot::OpenLazily).
 Result<Prepared> PrepareHost(const std::string& kvm, const std::string& path,
-                             const std::string& ring0);
+                             const std::string& ring0,
+                             const snapshot::LazyServer::Failed& lost = nullptr);
 
 }  // namespace cube::vmm
 

@@ -1,6 +1,7 @@
 #include "vmm/cli/run.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -111,7 +112,8 @@ Result<int> Run::Execute() {
   }
   CUBE_TRY(loop_->Run());
   if (forked()) return 0;
-  machine_->Stop();
+  // A vCPU that waits for memory never stops.
+  if (!memory_lost_) machine_->Stop();
   ReportFailure(Errorf("%s", reason_.empty() ? "it was stopped" : reason_.c_str()));
   if (!options_.profile.empty()) CUBE_TRY(WriteProfile(profiler));
   io_.Close();
@@ -122,6 +124,11 @@ Result<int> Run::Execute() {
     io_.EmitJson(RunReport(status_, reason_, time_, ring0_, *machine_));
   } else if (!reason_.empty()) {
     fprintf(stderr, "cube-vmm: %s\n", reason_.c_str());
+  }
+  if (memory_lost_) {
+    control_.reset();
+    fflush(nullptr);
+    _exit(status_);
   }
   return status_;
 }
@@ -151,7 +158,10 @@ Status Run::Prepare() {
 
 Status Run::AdoptHost() {
   if (kvm_) return OkStatus();
-  CUBE_ASSIGN(Prepared prepared, PrepareHost(options_.kvm, options_.snapshot, options_.ring0));
+  snapshot::LazyServer::Failed lost;
+  if (options_.lazy) lost = [this](const Error& error) { OnMemoryLost(error); };
+  CUBE_ASSIGN(Prepared prepared,
+              PrepareHost(options_.kvm, options_.snapshot, options_.ring0, lost));
   ring0_ = prepared.ring0;
   kvm_ = std::move(prepared.kvm);
   base_ = std::move(prepared.base);
@@ -447,24 +457,13 @@ Status Run::Freeze() {
     Finish(built.ok() ? 0 : kStatusVmmError, built.ok() ? "" : built.error().message());
     return OkStatus();
   }
-  if (built.ok()) built = BecomeClone();
+  if (built.ok()) built = control_->BecomeCloneOf(templates_->path());
   if (!built.ok()) {
     fprintf(stderr, "cube-vmm: no template was made: %s\n", built.error().message().c_str());
   }
   machine_->Resume();
   CUBE_TRY(Begin());
   return machine_->Start();
-}
-
-// The memory is that of the template just made, so that it is shared with its clones, and what
-// differs from it can be told.
-Status Run::BecomeClone() {
-  CUBE_ASSIGN(snapshot::Snapshot opened, snapshot::Snapshot::Open(templates_->path()));
-  CUBE_TRY(opened.MapAll(machine_->memory()));
-  CUBE_TRY(RebaseDisks(&*machine_, opened));
-  base_ = std::make_shared<const snapshot::Snapshot>(std::move(opened));
-  control_->SetBase(base_);
-  return OkStatus();
 }
 
 void Run::OnCommand(abi::Command command, uint32_t argument) {
@@ -522,6 +521,18 @@ void Run::OnStop(const StopReason& reason) {
   }
   if (panic.empty()) dump_ = reason.detail;
   Finish(kStatusVmmError, text);
+}
+
+// On the thread that loads memory. The process ends by the event loop, which leaves nothing behind,
+// unless that waits for such a page itself.
+void Run::OnMemoryLost(const Error& error) {
+  constexpr int kPatienceMs = 2000;
+  memory_lost_ = true;
+  inbox_.PostStop({.kind = StopReason::Kind::kError, .text = error.message()});
+  poll(nullptr, 0, kPatienceMs);
+  fprintf(stderr, "cube-vmm: %s\n", error.message().c_str());
+  unlink(ControlPath(id_).c_str());
+  _exit(kStatusVmmError);
 }
 
 void Run::PumpSession() {

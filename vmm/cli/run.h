@@ -1,6 +1,7 @@
 #ifndef CUBE_VMM_CLI_RUN_H_
 #define CUBE_VMM_CLI_RUN_H_
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -71,11 +72,11 @@ class Run {
   Status WriteOwnIdentity();
   Status Begin();
   Status Freeze();
-  Status BecomeClone();
 
   void OnCommand(abi::Command command, uint32_t argument);
   void OnReady();
   void OnStop(const StopReason& reason);
+  void OnMemoryLost(const Error& error);
   void PumpSession();
   void Finish(int status, const std::string& reason);
   Status WriteProfile(const GuestProfiler& profiler);
@@ -96,6 +97,8 @@ class Run {
   MemoryTrimmer trimmer_;
   bool exiting_ = false;
   bool finished_ = false;
+  // Threads wait for ever for a page of the guest's that cannot be loaded.
+  std::atomic<bool> memory_lost_ = false;
   int status_ = kStatusVmmError;
   int exit_status_ = 0;
   std::string reason_;

@@ -19,6 +19,7 @@ struct RunOptions {
   uint32_t cpus = 1;
   // What to clone or restore instead of looking for a template by the kernel: a snapshot's folder.
   std::string snapshot;
+  bool lazy = false;  // its memory is loaded as it is touched, if it is in the page store
   // The snapshot was taken of a running machine: what runs in it goes on, and no command is
   // started.
   bool attach = false;

@@ -23,50 +23,44 @@ using ::cube::devices::blk::DiskStack;
 
 namespace {
 
-Result<std::vector<snapshot::PageRun>> PrivateRuns(const GuestMemory& memory) {
-  CUBE_ASSIGN(snapshot::PageScan scan, snapshot::PageScan::Open());
-  std::vector<snapshot::PageRun> runs;
-  uint64_t offset = 0;
-  for (const MemoryRegion& region : memory.regions()) {
-    std::vector<snapshot::PageRun> here;
-    CUBE_TRY(scan.Find(region.host, offset, &here));
-    // Runs of two regions stay apart: their host memory does not continue.
-    runs.insert(runs.end(), here.begin(), here.end());
-    offset += region.host.size();
-  }
-  return runs;
-}
-
 // In the process that writes: all of it. The answer's text.
 Result<std::string> WriteSnapshot(const std::string& path, bool durable,
                                   const snapshot::Manifest& about, const MachineState& state,
                                   const GuestMemory& memory, const std::vector<DiskStack>& disks,
-                                  const snapshot::Snapshot* base) {
+                                  const snapshot::Snapshot* base, bool diff) {
   uint64_t start = MonotonicNow();
   CUBE_ASSIGN(snapshot::SnapshotWriter writer, snapshot::SnapshotWriter::Create(path, about));
   uint64_t pages = 0;
-  if (base != nullptr) {
-    CUBE_ASSIGN(std::vector<snapshot::PageRun> runs, PrivateRuns(memory));
+  CUBE_ASSIGN(std::vector<snapshot::PageRun> runs, snapshot::PrivateRuns(memory));
+  if (diff) {
     for (const snapshot::PageRun& run : runs) pages += run.size / kPageSize;
-    uint64_t ram = memory.ram_size();
-    std::vector<snapshot::PageRun> limited =
-        snapshot::LimitRuns(std::move(runs), snapshot::kMaxRuns);
-    for (const snapshot::PageRun& run : limited) {
-      // Joined across the end of a region: cut there again.
-      if (!GuestMemory::WithinRegion(ram, run.start, run.size)) {
-        return Errorf("private memory is too scattered for one diff");
+    std::vector<snapshot::PageRun> limited;
+    for (snapshot::PageRun run : snapshot::LimitRuns(std::move(runs), snapshot::kMaxRuns)) {
+      // Joined across the end of a region: cut there again, for the host memory does not go on.
+      uint64_t end = 0;
+      for (const MemoryRegion& region : memory.regions()) {
+        end += region.host.size();
+        if (run.start >= end || run.size <= end - run.start) continue;
+        limited.push_back({run.start, end - run.start});
+        run = {end, run.start + run.size - end};
       }
+      limited.push_back(run);
     }
     CUBE_TRY(writer.WriteDiff(state, memory, limited, *base));
   } else {
-    CUBE_TRY(writer.WriteBase(state, memory));
+    // What nobody has written to is zeros, or as it is in the base.
+    if (base != nullptr) {
+      CUBE_ASSIGN(std::vector<snapshot::PageRun> data, base->DataRuns());
+      runs = snapshot::MergeRuns(runs, data);
+    }
+    CUBE_TRY(writer.WriteBase(state, memory, runs));
   }
-  CUBE_TRY(writer.WriteDisks(disks, base));
+  CUBE_TRY(writer.WriteDisks(disks, diff ? base : nullptr));
   uint64_t written = MonotonicNow();
   CUBE_ASSIGN(std::string id, writer.Publish(durable));
   JsonWriter answer;
   answer.BeginObject().Key("ok").Bool(true).Key("id").String(id).Key("path").String(path);
-  if (base != nullptr) answer.Key("pages").Uint(pages);
+  if (diff) answer.Key("pages").Uint(pages);
   answer.Key("memory_file_bytes").Uint(writer.manifest().memory_file_bytes);
   uint64_t blocks = 0;
   for (const auto& disk : writer.manifest().hardware.disks) blocks += disk.layer_blocks;
@@ -179,6 +173,8 @@ Result<Frozen> SandboxControl::Freeze(Machine* machine) {
 }
 
 Result<pid_t> SandboxControl::ForkFrozen(Frozen* frozen, double* pause_ms) {
+  // The child has no thread to load what it finds missing.
+  if (base_ != nullptr) CUBE_TRY(base_->LoadAll());
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) < 0) return ErrnoError("pipe");
   UniqueFd resumed(ends[0]), resuming(ends[1]);
@@ -213,7 +209,12 @@ Status SandboxControl::TakeSnapshot(const ControlRequest& request, ControlConnec
   CUBE_ASSIGN(bool diff, request.Bool("diff", false));
   CUBE_ASSIGN(bool durable, request.Bool("durable", true));
   if (diff && base_ == nullptr) {
-    return Errorf("this sandbox was booted, not cloned: there is nothing to take a diff from");
+    return Errorf("this sandbox was booted: it needs a full snapshot before a diff");
+  }
+  if (base_ == nullptr) {
+    CUBE_ASSIGN(std::string answer, SnapshotBooted(path, durable));
+    (void)from->Send(answer);
+    return OkStatus();
   }
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) < 0) return ErrnoError("pipe");
@@ -226,7 +227,7 @@ Status SandboxControl::TakeSnapshot(const ControlRequest& request, ControlConnec
     const Machine& machine = *owner_.machine();
     auto answer =
         WriteSnapshot(path, durable, DescribeMachine(*owner_.config, *owner_.hardware, machine),
-                      frozen.state, machine.memory(), frozen.disks, diff ? base_.get() : nullptr);
+                      frozen.state, machine.memory(), frozen.disks, base_.get(), diff);
     std::string text = answer.ok() ? *answer : ErrorAnswer(answer.error());
     (void)WriteAll(writer.get(), {reinterpret_cast<const uint8_t*>(text.data()), text.size()},
                    "the answer");
@@ -243,6 +244,38 @@ Status SandboxControl::TakeSnapshot(const ControlRequest& request, ControlConnec
   if (diff) entry.diff = std::filesystem::absolute(path);
   if (diff) entry.disks = CapturedDisks{std::move(frozen.disks), base_};
   writers_.emplace(fd, std::move(entry));
+  return OkStatus();
+}
+
+// What a machine without a base writes from here on could not be told: by KVM's log neither the
+// devices' nor the ring-0 engine's stores. So the guest waits until its snapshot is written, and its
+// memory becomes a private mapping of that, in which every store makes a page private.
+Result<std::string> SandboxControl::SnapshotBooted(const std::string& path, bool durable) {
+  Machine* machine = owner_.machine();
+  uint64_t start = MonotonicNow();
+  if (!paused_) machine->Stop();
+  auto write = [&]() -> Result<std::string> {
+    CUBE_ASSIGN(Frozen frozen, Freeze(machine));
+    CUBE_ASSIGN(std::string text,
+                WriteSnapshot(path, durable,
+                              DescribeMachine(*owner_.config, *owner_.hardware, *machine),
+                              frozen.state, machine->memory(), frozen.disks, nullptr, false));
+    CUBE_TRY(BecomeCloneOf(path));
+    return text;
+  };
+  Result<std::string> written = write();
+  machine->Resume();
+  if (!paused_) CUBE_TRY(machine->Start());
+  if (!written.ok()) return written.error();
+  double pause_ms = Milliseconds(start, MonotonicNow());
+  return *written + Format(",\"paused_ms\":%.3f,\"total_ms\":%.3f}", pause_ms, pause_ms);
+}
+
+Status SandboxControl::BecomeCloneOf(const std::string& path) {
+  CUBE_ASSIGN(snapshot::Snapshot opened, snapshot::Snapshot::Open(path));
+  CUBE_TRY(opened.MapAll(owner_.machine()->memory()));
+  CUBE_TRY(RebaseDisks(owner_.machine(), opened));
+  base_ = std::make_shared<const snapshot::Snapshot>(std::move(opened));
   return OkStatus();
 }
 
@@ -306,7 +339,9 @@ void SandboxControl::SquashLayers(const Writer& writer) {
 }
 
 Status SandboxControl::Rollback(const std::string& path) {
-  if (base_ == nullptr) return Errorf("this sandbox was booted, not cloned: it cannot go back");
+  if (base_ == nullptr) {
+    return Errorf("this sandbox was booted: it has no snapshot to go back to");
+  }
   // The one it came from needs no second look.
   std::shared_ptr<const snapshot::Snapshot> target = base_;
   if (path != base_->path()) {
@@ -332,7 +367,7 @@ Status SandboxControl::Load(const std::shared_ptr<const snapshot::Snapshot>& tar
   machine->Quiesce();
   const GuestMemory& memory = machine->memory();
   if (target == base_) {
-    CUBE_ASSIGN(std::vector<snapshot::PageRun> runs, PrivateRuns(memory));
+    CUBE_ASSIGN(std::vector<snapshot::PageRun> runs, snapshot::PrivateRuns(memory));
     for (const snapshot::PageRun& run : runs) {
       auto slice = memory.ImageSlice(run.start, run.size);
       if (slice && madvise(slice->data(), slice->size(), MADV_DONTNEED) < 0) {

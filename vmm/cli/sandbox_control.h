@@ -67,7 +67,9 @@ class SandboxControl {
 
   ControlServer& server() { return server_; }
   const std::shared_ptr<const snapshot::Snapshot>& base() const { return base_; }
-  void SetBase(std::shared_ptr<const snapshot::Snapshot> base) { base_ = std::move(base); }
+  // The machine's memory, just written to the snapshot `path`, becomes a private mapping of it, shared
+  // with its clones, and what differs from it can be told. Its vCPUs are stopped.
+  Status BecomeCloneOf(const std::string& path);
   // `vsock`: where host clients find the guest; may be empty.
   void SetId(std::string id, std::string vsock) {
     id_ = std::move(id);
@@ -87,6 +89,7 @@ class SandboxControl {
   // While the vCPUs stand still. The devices go on by Machine::Resume().
   Result<Frozen> Freeze(Machine* machine);
   Status TakeSnapshot(const ControlRequest& request, ControlConnection* from);
+  Result<std::string> SnapshotBooted(const std::string& path, bool durable);
   Status Fork(const ControlRequest& request, ControlConnection* from);
   Status Rollback(const std::string& path);
   // Memory, processors and devices of `target`, while the vCPUs stand still. After an error the

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 
+#include "snapshot/page_scan.h"
 #include "vmm/cli/machine_disks.h"
 #include "vmm/cli/machine_manifest.h"
 
@@ -50,7 +51,8 @@ Status TemplateCache::Build(const Kvm& kvm, const MachineConfig& config,
   if (failed) return Errorf("%s/templates: %s", CubeHome().c_str(), failed.message().c_str());
   CUBE_ASSIGN(snapshot::SnapshotWriter writer,
               snapshot::SnapshotWriter::Create(path_, DescribeMachine(config, hardware, *machine)));
-  CUBE_TRY(writer.WriteBase(state, machine->memory()));
+  CUBE_ASSIGN(std::vector<snapshot::PageRun> runs, snapshot::PrivateRuns(machine->memory()));
+  CUBE_TRY(writer.WriteBase(state, machine->memory(), runs));
   CUBE_ASSIGN(auto disks, CaptureDisks(machine, hardware, nullptr));
   CUBE_TRY(writer.WriteDisks(disks, nullptr));
   CUBE_ASSIGN(std::string id, writer.Publish(durable));
