@@ -44,7 +44,7 @@ std::vector<Subtest> Subtests() {
           {"poke", "5"},
           {"nested_signals", "3"},
           {"alternate_stacks", "5"},
-          {"interrupted", "5"},
+          {"interrupted", "1"},
           {"events", "1"},
           {"sockets", "1"},
           {"server", "1"},
