@@ -6,36 +6,19 @@
 #include <filesystem>
 #include <set>
 
+#include "tests/control_peer.h"
 #include "tests/host_state.h"
 #include "tests/process.h"
 #include "tests/vmm_command.h"
-#include "vmm/cli/control_request.h"
-#include "vmm/cli/control_server.h"
 
 namespace cube::testing {
 namespace {
 
 namespace fs = std::filesystem;
 
-// A control socket, asked and answered.
-class Peer {
- public:
-  explicit Peer(const std::string& path) : socket_(vmm::ConnectControl(path).value()) {}
-  void Send(const std::string& request) { ASSERT_TRUE(vmm::SendLine(socket_.get(), request).ok()); }
-  vmm::ControlRequest Receive() {
-    return vmm::ControlRequest::Parse(vmm::ReceiveLine(socket_.get(), &buffer_).value()).value();
-  }
-  vmm::ControlRequest Ask(const std::string& request) {
-    Send(request);
-    return Receive();
-  }
+using Peer = ControlPeer;
 
- private:
-  UniqueFd socket_;
-  std::string buffer_;
-};
-
-bool Ok(const vmm::ControlRequest& answer) { return answer.Bool("ok", false).value(); }
+bool Ok(const vmm::ControlRequest& answer) { return ControlPeer::Ok(answer); }
 
 class ZygoteTest : public ::testing::Test {
  protected:
