@@ -139,7 +139,7 @@ TEST_F(ForkTest, EachCloneGoesOnAsAMachineOfItsOwn) {
       std::getline(in, line);
       EXPECT_EQ(line, "6") << text;
     };
-    take(parent_out, "cube");
+    take(parent_out, "cube-" + parent_id.substr(0, 8));
     for (const std::string& id : clones) take(FileText(Log(id)), "cube-" + id.substr(0, 8));
     EXPECT_EQ(names.size(), static_cast<size_t>(kClones) + 1);
     EXPECT_EQ(random.size(), 6u * (kClones + 1));
