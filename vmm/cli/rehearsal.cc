@@ -17,17 +17,6 @@ constexpr uint64_t kIdleNanoseconds = 10'000'000'000;
 constexpr uint64_t kIdlePatienceNanoseconds = 2'000'000'000;
 constexpr int kLookMilliseconds = 10;
 
-Result<std::vector<snapshot::PageRun>> Written(const GuestMemory& memory) {
-  CUBE_ASSIGN(snapshot::PageScan scan, snapshot::PageScan::Open());
-  std::vector<snapshot::PageRun> runs;
-  uint64_t offset = 0;
-  for (const MemoryRegion& region : memory.regions()) {
-    CUBE_TRY(scan.Find(region.host, offset, &runs));
-    offset += region.host.size();
-  }
-  return runs;
-}
-
 }  // namespace
 
 Result<Rehearsal> Rehearsal::Run(const Kvm& kvm, const snapshot::Snapshot& base,
@@ -78,7 +67,7 @@ Result<Rehearsal> Rehearsal::Run(const Kvm& kvm, const snapshot::Snapshot& base,
     return Errorf("%s: no clone of it becomes ready: %s", base.path().c_str(), reason.c_str());
   }
   Rehearsal rehearsal;
-  CUBE_ASSIGN(rehearsal.written, Written(machine->memory()));
+  CUBE_ASSIGN(rehearsal.written, snapshot::PrivateRuns(machine->memory()));
   // What it does when nobody asks anything of it.
   if (config.ring0 == Ring0Mode::kEngine) {
     machine->SkipIdleTime(true);
@@ -86,7 +75,7 @@ Result<Rehearsal> Rehearsal::Run(const Kvm& kvm, const snapshot::Snapshot& base,
     CUBE_TRY(wait([&] { return machine->skipped_nanoseconds() > kIdleNanoseconds; },
                   MonotonicNow() - start + kIdlePatienceNanoseconds));
   }
-  CUBE_ASSIGN(std::vector<snapshot::PageRun> changed, Written(machine->memory()));
+  CUBE_ASSIGN(std::vector<snapshot::PageRun> changed, snapshot::PrivateRuns(machine->memory()));
   std::vector<Machine::ImageStretch> stretches;
   for (const snapshot::PageRun& run : changed) stretches.push_back({run.start, run.size});
   rehearsal.caches = machine->TakeCaches(stretches);
