@@ -205,6 +205,44 @@ TEST_F(SnapshotTest, RefusesInOneLine) {
   EXPECT_EQ(restore_error().find("circle"), std::string::npos);
 }
 
+// A clone of a machine that ran when it was frozen is another one, and what runs in it goes on.
+TEST_F(SnapshotTest, ClonesOfARunningMachine) {
+  Process waiting(Command({"clone", template_}));
+  Line(&waiting);
+  ASSERT_EQ(Ask({"snapshot", Socket(), work_ + "/waiting", "--diff"}).status, 0);
+  EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
+  waiting.Finish();
+  // Its agent takes a command, or waits for requests.
+  Finished run = Ask({"clone", work_ + "/waiting", "--timeout", "60", "--", "/bin/hostname"});
+  EXPECT_EQ(run.status, 0) << run.err;
+  EXPECT_EQ(run.out.substr(0, 5), "cube-");
+  Process next(Command({"clone", work_ + "/waiting", "--timeout", "60"}));
+  std::string id = Line(&next);
+  id.pop_back();
+  EXPECT_EQ(Socket(), home_ + "/run/" + id + ".sock");
+  EXPECT_EQ(Ask({"stop", id}).status, 0);
+  EXPECT_EQ(next.Finish().status, 0);
+
+  Process busy(Command({"clone", template_, "--", "/bin/sh", "-c",
+                        "i=0; while sleep 0.1; do i=$((i+1)); echo $i $(hostname); done"}));
+  std::string before = Line(&busy);
+  ASSERT_EQ(Ask({"snapshot", Socket(), work_ + "/busy", "--diff"}).status, 0);
+  EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
+  busy.Finish();
+  Process clone(Command({"clone", work_ + "/busy", "--timeout", "60"}));
+  std::string said = Line(&clone);
+  id = said.substr(0, said.find('\n'));
+  said.erase(0, id.size() + 1);
+  const std::string name = "cube-" + id.substr(0, 8) + "\n";
+  while (said.find(name) == std::string::npos) said += Line(&clone);
+  EXPECT_GT(atoi(said.c_str()), 1) << said;
+  EXPECT_EQ(Ask({"stop", id}).status, 0);
+  EXPECT_EQ(clone.Finish().status, 0);
+  Finished refused = Ask({"clone", work_ + "/busy", "--timeout", "60", "--", "/bin/true"});
+  EXPECT_EQ(refused.status, 126);
+  EXPECT_EQ(refused.err, "cube-vmm: a program has been started already\n");
+}
+
 // The processors of a snapshot that is whole are looked at when its memory is in place already.
 TEST_F(SnapshotTest, ARollbackThatFailsHalfWayLeavesABrokenSandbox) {
   auto base = snapshot::Snapshot::Open(template_).value();

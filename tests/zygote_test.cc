@@ -96,6 +96,28 @@ TEST_F(ZygoteTest, ACloneCanBeFrozenAndAZygoteCanDie) {
   EXPECT_TRUE(Ok(sandbox.Ask("{\"op\":\"stop\"}")));
 }
 
+TEST_F(ZygoteTest, ClonesOfAMachineThatRan) {
+  Process ran({Env("CUBE_VMM"), "clone", template_});
+  std::string id = ran.WaitForOutput();
+  id.pop_back();
+  const std::string frozen = home_ + "/ran";
+  fs::remove_all(frozen);
+  ASSERT_EQ(RunProcess({Env("CUBE_VMM"), "snapshot", id, frozen, "--diff"}).status, 0);
+  ASSERT_EQ(RunProcess({Env("CUBE_VMM"), "stop", id}).status, 0);
+  ran.Finish();
+  Process zygote({Env("CUBE_VMM"), "zygote", frozen, "--socket", socket_});
+  ASSERT_EQ(zygote.WaitForOutput(), "ready\n");
+  for (int i = 0; i < 2; ++i) {
+    vmm::ControlRequest clone = Peer(socket_).Ask("{\"op\":\"clone\"}");
+    ASSERT_TRUE(Ok(clone));
+    Peer sandbox(SocketOf(clone.String("id").value()));
+    EXPECT_TRUE(Ok(sandbox.Ask("{\"op\":\"start\"}")));
+    EXPECT_TRUE(Ok(sandbox.Ask("{\"op\":\"stop\"}")));
+  }
+  EXPECT_TRUE(Ok(Peer(socket_).Ask("{\"op\":\"stop\"}")));
+  EXPECT_EQ(zygote.Finish().err, "");
+}
+
 TEST_F(ZygoteTest, RefusesInOneLine) {
   Process zygote(Command());
   ASSERT_EQ(zygote.WaitForOutput(), "ready\n");

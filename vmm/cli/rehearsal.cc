@@ -52,6 +52,7 @@ Result<Rehearsal> Rehearsal::Run(const Kvm& kvm, const snapshot::Snapshot& base,
   Identity identity;
   identity.sandbox_id = identity.hostname = "rehearsal";
   CUBE_TRY(WriteIdentity(machine->memory().mailbox(), identity));
+  machine->WakeAgent();
   CUBE_TRY(machine->Start());
   const uint64_t start = MonotonicNow();
   auto wait = [&](auto done, uint64_t patience) -> Status {

@@ -27,6 +27,8 @@ namespace {
 
 // The agent of a forked sandbox needs milliseconds; one that never wakes up is not waited for.
 constexpr double kBirthSeconds = 10;
+// Nor is that of a clone: it may be one that cannot be woken, because a shell has its console.
+constexpr double kCloneSeconds = 30;
 // The time a guest takes until it has nothing left to do: Linux looks at its caches every two seconds,
 // and tells the host of 32 free areas at a time (mm/page_reporting.c).
 constexpr uint32_t kSettleSeconds = 40;
@@ -280,9 +282,11 @@ Status Run::WatchSignals() {
 }
 
 Status Run::WatchTimeout() {
-  if (is_child_) {
-    CUBE_TRY(LimitTime(&birth_limit_, kBirthSeconds, kStatusVmmError,
-                       Format("its agent was not ready within %g s", kBirthSeconds)));
+  bool is_clone = !options_.snapshot.empty() && !options_.attach && !options_.parked;
+  if (is_child_ || is_clone) {
+    double seconds = is_child_ ? kBirthSeconds : kCloneSeconds;
+    CUBE_TRY(LimitTime(&birth_limit_, seconds, kStatusVmmError,
+                       Format("its agent was not ready within %g s", seconds)));
   }
   if (options_.timeout <= 0) return OkStatus();
   return LimitTime(&timeout_, options_.timeout, kStatusTimeout,
@@ -341,6 +345,12 @@ Status Run::OnRolledBack() {
   MakeSession();
   // The guest has the identity it had; its random numbers and its time must be new all the same.
   CUBE_TRY(WriteOwnIdentity());
+  return Attach();
+}
+
+// Goes on with what runs in the guest. Its agent, if it slept when the machine was frozen, is told that
+// there is an identity for it; one that is parked does not sleep, and finds it by itself.
+Status Run::Attach() {
   CUBE_TRY(session_->Attach());
   machine_->WakeAgent();
   return OkStatus();
@@ -358,6 +368,7 @@ Result<std::string> Run::OnStart(const ControlRequest& request, ControlConnectio
   CUBE_ASSIGN(identity.environment, request.Strings("environment"));
   identity.environment.push_back("CUBE_SANDBOX_ID=" + id_);
   CUBE_TRY(WriteIdentity(machine_->memory().mailbox(), identity));
+  CUBE_TRY(Attach());
   CUBE_TRY(machine_->Start());
   starter_ = from;
   return std::string();
@@ -384,7 +395,9 @@ void Run::SayParked() {
 
 void Run::MakeSession() {
   GuestSession::Callbacks callbacks;
-  callbacks.output = [this](abi::RingId stream, std::span<const uint8_t> bytes) {
+  callbacks.output = [this](abi::RingId stream, std::span<const uint8_t> bytes) -> size_t {
+    // Its id is what is said first.
+    if (serves() && time_.ready == 0) return 0;
     return io_.TakeOutput(stream, bytes, exiting_);
   };
   callbacks.output_closed = [this](abi::RingId stream) { return io_.OutputClosed(stream); };
@@ -438,12 +451,7 @@ Status Run::WriteOwnIdentity() {
 // from the start.
 Status Run::Begin() {
   CUBE_TRY(WriteOwnIdentity());
-  if (options_.attach) {
-    CUBE_TRY(session_->Attach());
-    machine_->WakeAgent();
-    return OkStatus();
-  }
-  return serves() ? OkStatus() : StartSession();
+  return options_.attach || serves() ? Attach() : StartSession();
 }
 
 // The agent has parked, and every vCPU was asked to stop: the machine becomes a template, and goes
@@ -498,9 +506,11 @@ void Run::OnReady() {
     starter_ = nullptr;
     return;
   }
-  if (is_child_) {
+  if (birth_limit_) {
     loop_->Remove(birth_limit_->fd());
     birth_limit_.reset();
+  }
+  if (is_child_) {
     Report(ForkReport(id_, time_.start, time_.created, time_.ready));
   }
   // For whoever waits for a machine without a command.
@@ -508,6 +518,7 @@ void Run::OnReady() {
     printf("%s\n", id_.c_str());
     fflush(stdout);
   }
+  if (serves()) PumpSession();
 }
 
 void Run::OnStop(const StopReason& reason) {

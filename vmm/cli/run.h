@@ -59,6 +59,7 @@ class Run {
                    const std::string& reason);
   Status SetUpControl();
   Status OnRolledBack();
+  Status Attach();
   // The answer to a request for a start; empty if it comes once the agent is ready.
   Result<std::string> OnStart(const ControlRequest& request, ControlConnection* from);
   void SayParked();
