@@ -10,8 +10,7 @@
 #include "base/byte_io.h"
 #include "devices/blk/testing/scratch.h"
 #include "snapshot/snapshot.h"
-#include "snapshot/snapshot_writer.h"
-#include "vmm/memory_map.h"
+#include "snapshot/test_snapshot.h"
 
 namespace cube::snapshot {
 namespace {
@@ -72,28 +71,9 @@ class DisksTest : public ::testing::Test {
     return {std::move(disk), std::move(content)};
   }
   Snapshot Take(const std::string& name, Disk* disk, const Snapshot* parent) const {
-    Manifest about;
-    about.memory_bytes = vmm::kMinMemory;
-    about.cpus = 1;
-    about.ring0 = "native";
-    DiskHardware root;
-    root.name = "vda";
-    root.files = {OutsideFile::Of(disk->stack().image->get(), image_).value()};
-    about.hardware.disks = {root};
-    about.devices = about.hardware.DeviceNames();
-    vmm::MachineState state;
-    for (uint32_t id = 0; id < 3; ++id) state.vm.chips[id].chip_id = id;
-    state.vcpus.resize(1);
-    state.devices.resize(about.devices.size());
-    vmm::GuestMemory memory = vmm::GuestMemory::Create(about.memory_bytes).value();
-    SnapshotWriter writer = SnapshotWriter::Create(scratch_.Path(name), about).value();
-    Status written = parent != nullptr ? writer.WriteDiff(state, memory, {}, *parent)
-                                       : writer.WriteBase(state, memory, {});
-    EXPECT_TRUE(written.ok());
-    DiskStack captured = disk->Capture(scratch_.Path("")).value();
-    Status disks = writer.WriteDisks({captured}, parent);
-    EXPECT_TRUE(disks.ok()) << disks.error().message();
-    EXPECT_TRUE(writer.Publish(false).ok());
+    vmm::GuestMemory memory = TestMemory();
+    Status written = WriteTestSnapshot(scratch_.Path(name), memory, disk, image_, parent);
+    EXPECT_TRUE(written.ok()) << (written.ok() ? "" : written.error().message());
     EXPECT_EQ(Refused(name), "");
     return Snapshot::Open(scratch_.Path(name)).value();
   }

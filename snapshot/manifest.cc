@@ -1,12 +1,15 @@
 #include "snapshot/manifest.h"
 
+#include <fcntl.h>
 #include <sys/random.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <boost/json.hpp>
 
 #include "base/byte_io.h"
 #include "base/json_writer.h"
+#include "base/unique_fd.h"
 #include "snapshot/json_fields.h"
 
 namespace cube::snapshot {
@@ -129,8 +132,12 @@ Result<Manifest> Manifest::Parse(std::string_view text) {
 
 Result<Manifest> Manifest::Load(const std::string& folder) {
   std::string path = folder + "/manifest.json";
-  CUBE_ASSIGN(std::string text, ReadSmallFile(path, kMaxSize + 1));
-  auto manifest = Parse(text);
+  // Not blocked by a FIFO that somebody has put there.
+  CUBE_ASSIGN(UniqueFd file, OpenFile(path, O_RDONLY | O_NONBLOCK));
+  CUBE_ASSIGN(uint64_t size, RegularFileSize(file.get(), path.c_str()));
+  std::vector<uint8_t> text(std::min<uint64_t>(size, kMaxSize + 1));
+  CUBE_TRY(ReadExactAt(file.get(), text, 0, path.c_str()));
+  auto manifest = Parse({reinterpret_cast<const char*>(text.data()), text.size()});
   if (!manifest.ok()) return Error(manifest.error()).Wrap(path);
   return manifest;
 }

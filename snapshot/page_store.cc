@@ -21,7 +21,7 @@ constexpr uint64_t kSmallPack = 4 << 20;
 
 Result<ColdIndex> ReadIndex(const std::string& folder) {
   std::string path = folder + "/memory.cold";
-  CUBE_ASSIGN(UniqueFd file, OpenFile(path, O_RDONLY));
+  CUBE_ASSIGN(UniqueFd file, OpenFile(path, O_RDONLY | O_NONBLOCK));
   CUBE_ASSIGN(uint64_t size, RegularFileSize(file.get(), path.c_str()));
   if (size > ColdIndex::kMaxSize) {
     return Errorf("%s has %llu bytes, at most %zu are valid", path.c_str(),
@@ -160,19 +160,37 @@ Result<PageStore::Collected> PageStore::Gc() {
   CUBE_ASSIGN(UniqueFd lock, folder_.Lock(true));
   CUBE_TRY(RemoveLeftovers());
   CUBE_ASSIGN(std::set<ChunkKey> named, NamedChunks(folder_));
-  CUBE_ASSIGN(std::vector<Pack> packs, folder_.OpenPacks(nullptr));
+  CUBE_ASSIGN(std::vector<Pack> all, folder_.OpenPacks(nullptr));
   Collected collected;
+  auto remove = [&](const Pack& pack) -> Status {
+    if (unlink(pack.name().c_str()) < 0) return ErrnoError("deleting %s", pack.name().c_str());
+    ++collected.packs_deleted;
+    collected.bytes_freed += pack.file_bytes();
+    return OkStatus();
+  };
+  std::vector<Pack> packs;
+  std::vector<bool> rewrite;
+  size_t small = 0;
   // A crash between a new pack and the end of the old ones leaves chunks twice; one of them goes.
   std::set<ChunkKey> kept;
-  std::vector<bool> rewrite(packs.size());
-  size_t small = 0;
-  for (const Pack& pack : packs) small += pack.file_bytes() < kSmallPack ? 1 : 0;
-  for (size_t i = 0; i < packs.size(); ++i) {
-    uint64_t dead = 0;
-    for (const PackEntry& entry : packs[i].entries()) {
-      if (!named.contains(entry.key()) || !kept.insert(entry.key()).second) ++dead;
+  for (Pack& opened : all) {
+    Pack pack = std::move(opened);
+    size_t live = 0;
+    for (const PackEntry& entry : pack.entries()) {
+      if (named.contains(entry.key()) && kept.insert(entry.key()).second) ++live;
     }
-    rewrite[i] = dead > 0 || (packs[i].file_bytes() < kSmallPack && small > 1);
+    if (live == 0) {
+      // At once, and closed: on a disk that is full, what is written next finds room.
+      collected.chunks_deleted += pack.entries().size();
+      CUBE_TRY(remove(pack));
+      continue;
+    }
+    small += pack.file_bytes() < kSmallPack ? 1 : 0;
+    rewrite.push_back(live < pack.entries().size());
+    packs.push_back(std::move(pack));
+  }
+  for (size_t i = 0; i < packs.size(); ++i) {
+    if (packs[i].file_bytes() < kSmallPack && small > 1) rewrite[i] = true;
   }
   std::optional<PackWriter> writer;
   auto publish = [&]() -> Status {
@@ -187,11 +205,11 @@ Result<PageStore::Collected> PageStore::Gc() {
   for (size_t i = 0; i < packs.size(); ++i) {
     if (!rewrite[i]) continue;
     for (const PackEntry& entry : packs[i].entries()) {
-      bool live = named.contains(entry.key());
-      for (size_t j = 0; live && j < packs.size(); ++j) {
-        if (!rewrite[j] && packs[j].Find(entry.key()) != nullptr) live = false;
+      bool needed = named.contains(entry.key());
+      for (size_t j = 0; needed && j < packs.size(); ++j) {
+        if (!rewrite[j] && packs[j].Find(entry.key()) != nullptr) needed = false;
       }
-      if (!live || !moved.insert(entry.key()).second) {
+      if (!needed || !moved.insert(entry.key()).second) {
         ++collected.chunks_deleted;
         continue;
       }
@@ -208,12 +226,7 @@ Result<PageStore::Collected> PageStore::Gc() {
   }
   CUBE_TRY(publish());
   for (size_t i = 0; i < packs.size(); ++i) {
-    if (!rewrite[i]) continue;
-    if (unlink(packs[i].name().c_str()) < 0) {
-      return ErrnoError("deleting %s", packs[i].name().c_str());
-    }
-    ++collected.packs_deleted;
-    collected.bytes_freed += packs[i].file_bytes();
+    if (rewrite[i]) CUBE_TRY(remove(packs[i]));
   }
   CUBE_TRY(SyncFolder(folder_.packs()));
   return collected;

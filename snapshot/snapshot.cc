@@ -26,14 +26,14 @@ using ::cube::devices::blk::OverlayFile;
 namespace {
 
 Result<std::vector<uint8_t>> ReadSmallFile(const std::string& path, size_t limit) {
-  CUBE_ASSIGN(UniqueFd file, OpenFile(path, O_RDONLY));
-  struct stat info;
-  if (fstat(file.get(), &info) < 0) return ErrnoError("%s", path.c_str());
-  if (info.st_size < 0 || static_cast<uint64_t>(info.st_size) > limit) {
-    return Errorf("%s has %lld bytes, at most %zu are valid", path.c_str(),
-                  static_cast<long long>(info.st_size), limit);
+  // Not blocked by a FIFO that somebody has put there.
+  CUBE_ASSIGN(UniqueFd file, OpenFile(path, O_RDONLY | O_NONBLOCK));
+  CUBE_ASSIGN(uint64_t size, RegularFileSize(file.get(), path.c_str()));
+  if (size > limit) {
+    return Errorf("%s has %llu bytes, at most %zu are valid", path.c_str(),
+                  static_cast<unsigned long long>(size), limit);
   }
-  std::vector<uint8_t> bytes(static_cast<size_t>(info.st_size));
+  std::vector<uint8_t> bytes(size);
   size_t done = 0;
   while (done < bytes.size()) {
     ssize_t n =
@@ -68,18 +68,18 @@ Result<DiskStack> OpenOutside(const DiskHardware& disk) {
 
 }  // namespace
 
-Result<Snapshot> Snapshot::Open(const std::string& path) { return OpenAt(path, 0, nullptr); }
-
-Result<Snapshot> Snapshot::OpenLazily(const std::string& path, LazyServer::Failed failed) {
-  return OpenAt(path, 0, &failed);
+Result<Snapshot> Snapshot::Open(const std::string& path) {
+  std::vector<std::string> children;
+  return OpenAt(path, &children, nullptr);
 }
 
-Result<Snapshot> Snapshot::OpenAt(const std::string& path, size_t depth,
+Result<Snapshot> Snapshot::OpenLazily(const std::string& path, LazyServer::Failed failed) {
+  std::vector<std::string> children;
+  return OpenAt(path, &children, &failed);
+}
+
+Result<Snapshot> Snapshot::OpenAt(const std::string& path, std::vector<std::string>* children,
                                   const LazyServer::Failed* failed) {
-  if (depth > kMaxDepth) {
-    return Errorf("%s: more than %zu snapshots build on one another, or in a circle", path.c_str(),
-                  kMaxDepth);
-  }
   Snapshot snapshot;
   snapshot.path_ = path;
   std::string manifest_path = path + "/manifest.json";
@@ -93,9 +93,22 @@ Result<Snapshot> Snapshot::OpenAt(const std::string& path, size_t depth,
     return Errorf("%s: memory of %llu bytes", manifest_path.c_str(),
                   static_cast<unsigned long long>(m.memory_bytes));
   }
+  if (std::find(children->begin(), children->end(), m.id) != children->end()) {
+    return Errorf("%s builds on itself, in a circle", path.c_str());
+  }
   if (!m.parent.empty()) {
-    auto parent = OpenAt(ParentPath(path, m.parent_path), depth + 1, failed);
-    if (!parent.ok()) return Error(parent.error()).Wrap("the parent of " + path);
+    if (children->size() >= kMaxDepth) {
+      return Errorf("%s: more than %zu snapshots build on one another", path.c_str(), kMaxDepth);
+    }
+    children->push_back(m.id);
+    auto parent = OpenAt(ParentPath(path, m.parent_path), children, failed);
+    // Of a long chain its ends, not all of it.
+    bool is_last = children->front() == m.id;
+    if (!parent.ok() && !is_last) return parent.error();
+    if (!parent.ok()) {
+      const char* whose = children->size() == 1 ? "the parent of " : "an ancestor of ";
+      return Error(parent.error()).Wrap(whose + path);
+    }
     if (parent->manifest_.id != m.parent) {
       return Errorf("%s builds on snapshot %s, %s is %s", path.c_str(), m.parent.c_str(),
                     parent->path_.c_str(), parent->manifest_.id.c_str());
@@ -130,7 +143,8 @@ Result<Snapshot> Snapshot::OpenAt(const std::string& path, size_t depth,
 }
 
 Status Snapshot::OpenMemory(const std::string& path) {
-  CUBE_ASSIGN(UniqueFd file, OpenFile(path, O_RDONLY));
+  CUBE_ASSIGN(UniqueFd file, OpenFile(path, O_RDONLY | O_NONBLOCK));
+  CUBE_ASSIGN(uint64_t file_bytes, RegularFileSize(file.get(), path.c_str()));
   // A file system without locks is no reason to refuse.
   bool locked_away = flock(file.get(), LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
   struct stat info;
@@ -139,9 +153,10 @@ Status Snapshot::OpenMemory(const std::string& path) {
   uint64_t image_bytes = vmm::GuestMemory::ImageSize(manifest_.memory_bytes);
   bool is_base = manifest_.parent.empty();
   uint64_t wanted = is_base ? image_bytes : manifest_.memory_file_bytes;
-  if (static_cast<uint64_t>(info.st_size) != wanted) {
-    return Errorf("%s has %lld bytes, %llu are wanted", path.c_str(),
-                  static_cast<long long>(info.st_size), static_cast<unsigned long long>(wanted));
+  if (file_bytes != wanted) {
+    return Errorf("%s has %llu bytes, %llu are wanted", path.c_str(),
+                  static_cast<unsigned long long>(file_bytes),
+                  static_cast<unsigned long long>(wanted));
   }
   Layer layer;
   if (!is_base) {
@@ -355,11 +370,10 @@ Result<std::vector<PageRun>> Snapshot::DataRuns() const {
 
 Status Snapshot::Read(uint64_t offset, std::span<uint8_t> out) const {
   CUBE_TRY(ReadExactAt(layers_[0].fd(), out, offset, "a memory image"));
-  return ForLayers(offset, out.size(),
-                   [&](const Layer& layer, uint64_t start, uint64_t size, uint64_t at) {
-                     return ReadExactAt(layer.fd(), out.subspan(start - offset, size), at,
-                                        "a memory diff");
-                   });
+  return ForLayers(
+      offset, out.size(), [&](const Layer& layer, uint64_t start, uint64_t size, uint64_t at) {
+        return ReadExactAt(layer.fd(), out.subspan(start - offset, size), at, "a memory diff");
+      });
 }
 
 }  // namespace cube::snapshot

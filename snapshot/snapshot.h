@@ -25,8 +25,8 @@ class Snapshot {
   // Parents of parents at most.
   static constexpr size_t kMaxDepth = 64;
 
-  // The memory files of it and its parents are locked for as long as a process has them open (flock,
-  // shared; children of a fork count): whoever would delete it can tell that it is in use.
+  // The memory files of it and its parents are locked for as long as a process has them open
+  // (flock, shared; children of a fork count): whoever would delete it can tell that it is in use.
   //
   // Trusts nothing in the folder `path`: an error names the file and what is wrong with it. Memory
   // files are read through, to hold them against their checksum, unless they are as they were when
@@ -78,8 +78,9 @@ class Snapshot {
   };
 
   Snapshot() = default;
-  // `failed` of null: not lazily.
-  static Result<Snapshot> OpenAt(const std::string& path, size_t depth,
+  // `children`: the ids of those that build on it, from the one that was asked for. `failed` of
+  // null: not lazily.
+  static Result<Snapshot> OpenAt(const std::string& path, std::vector<std::string>* children,
                                  const LazyServer::Failed* failed);
   Status OpenMemory(const std::string& path);
   Status OpenDisks(const Snapshot* parent);

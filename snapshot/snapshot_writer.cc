@@ -31,6 +31,30 @@ std::string Now() {
   return text;
 }
 
+// Makes a folder for what is not published yet, and locks it for as long as the descriptor is open:
+// whoever clears up tells by it that its writer lives.
+Result<UniqueFd> MakeUnpublished(const std::string& parent, std::string* path) {
+  constexpr int kAttempts = 100;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    *path = parent + "/" + kUnpublishedPrefix + "XXXXXX";
+    if (mkdtemp(path->data()) == nullptr) return ErrnoError("cannot make %s", path->c_str());
+    // Until it is locked, it looks like one whose writer died, and may be cleared away.
+    UniqueFd folder(open(path->c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    bool locked = folder.valid() && flock(folder.get(), LOCK_EX | LOCK_NB) == 0;
+    if (!locked && errno != ENOENT && errno != EWOULDBLOCK) {
+      Error error = ErrnoError("cannot lock %s", path->c_str());
+      rmdir(path->c_str());
+      return error;
+    }
+    struct stat held, named;
+    if (locked && fstat(folder.get(), &held) == 0 && stat(path->c_str(), &named) == 0 &&
+        held.st_ino == named.st_ino && held.st_dev == named.st_dev) {
+      return folder;
+    }
+  }
+  return Errorf("%s: each of %d folders made there was removed at once", parent.c_str(), kAttempts);
+}
+
 }  // namespace
 
 Result<SnapshotWriter> SnapshotWriter::Create(const std::string& path, Manifest about) {
@@ -38,20 +62,15 @@ Result<SnapshotWriter> SnapshotWriter::Create(const std::string& path, Manifest 
   while (clean.size() > 1 && clean.ends_with('/')) clean.pop_back();
   struct stat info;
   if (lstat(clean.c_str(), &info) == 0) return Errorf("%s exists already", clean.c_str());
-  std::string temporary = FolderOf(clean) + "/" + kUnpublishedPrefix + "XXXXXX";
-  if (mkdtemp(temporary.data()) == nullptr) return ErrnoError("cannot make %s", temporary.c_str());
-  // Held while this writer lives: whoever clears up tells by it that nobody will come back.
-  auto folder = OpenFile(temporary, O_RDONLY | O_DIRECTORY);
-  if (!folder.ok() || flock(folder->get(), LOCK_EX | LOCK_NB) < 0) {
-    rmdir(temporary.c_str());
-    return Errorf("cannot lock %s", temporary.c_str());
-  }
+  RemoveUnpublished(FolderOf(clean));
+  std::string temporary;
+  CUBE_ASSIGN(UniqueFd folder, MakeUnpublished(FolderOf(clean), &temporary));
   chmod(temporary.c_str(), 0755);
   if (about.id.empty()) {
     CUBE_ASSIGN(about.id, NewSnapshotId());
     about.created = Now();
   }
-  return SnapshotWriter(clean, temporary, std::move(*folder), std::move(about));
+  return SnapshotWriter(clean, temporary, std::move(folder), std::move(about));
 }
 
 SnapshotWriter::~SnapshotWriter() {
@@ -210,11 +229,16 @@ Status RemoveSnapshot(const std::string& path) {
 
 void RemoveUnpublished(const std::string& folder) {
   std::error_code failed;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, failed)) {
-    if (!entry.path().filename().string().starts_with(kUnpublishedPrefix)) continue;
-    auto held = OpenFile(entry.path().string(), O_RDONLY | O_DIRECTORY);
-    if (!held.ok() || flock(held->get(), LOCK_EX | LOCK_NB) < 0) continue;  // its writer lives
-    std::filesystem::remove_all(entry.path(), failed);
+  for (std::filesystem::directory_iterator at(folder, failed), end; !failed && at != end;
+       at.increment(failed)) {
+    if (!at->path().filename().string().starts_with(kUnpublishedPrefix)) continue;
+    // Whose it is not, and where it leads elsewhere, it is none of ours.
+    auto held = OpenFile(at->path().string(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    struct stat info;
+    if (!held.ok() || fstat(held->get(), &info) < 0 || info.st_uid != geteuid()) continue;
+    if (flock(held->get(), LOCK_EX | LOCK_NB) < 0) continue;  // its writer lives
+    std::error_code ignored;
+    std::filesystem::remove_all(at->path(), ignored);
   }
 }
 

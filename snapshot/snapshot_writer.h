@@ -20,8 +20,9 @@ namespace cube::snapshot {
 // crash at any point leaves all of it or nothing under its name. What was not published is deleted.
 class SnapshotWriter {
  public:
-  // `path` must not exist; its parent folder must. `about` has the machine's shape; the rest of it
-  // is filled in here. With an id it is another form of the snapshot with that one.
+  // `path` must not exist; its parent folder must, in which what writers that died have left is
+  // deleted. `about` has the machine's shape; the rest of it is filled in here. With an id it is
+  // another form of the snapshot with that one.
   static Result<SnapshotWriter> Create(const std::string& path, Manifest about);
   SnapshotWriter(SnapshotWriter&&) = default;
   SnapshotWriter& operator=(SnapshotWriter&&) = delete;
@@ -68,7 +69,8 @@ class SnapshotWriter {
 // What is left of it if this process dies meanwhile is as what a writer leaves that died.
 Status RemoveSnapshot(const std::string& path);
 
-// Deletes what writers that died have left in `folder`.
+// Deletes what writers of this user that died have left in `folder`. Never what one that lives is
+// writing.
 void RemoveUnpublished(const std::string& folder);
 
 }  // namespace cube::snapshot

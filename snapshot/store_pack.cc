@@ -73,7 +73,7 @@ ChunkKey HashChunk(std::span<const uint8_t> bytes) {
 }
 
 Result<Pack> Pack::Open(const std::string& path) {
-  CUBE_ASSIGN(UniqueFd file, OpenFile(path, O_RDONLY));
+  CUBE_ASSIGN(UniqueFd file, OpenFile(path, O_RDONLY | O_NONBLOCK));
   return Open(std::move(file), path);
 }
 

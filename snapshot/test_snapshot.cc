@@ -1,6 +1,7 @@
 #include "snapshot/test_snapshot.h"
 
 #include "snapshot/page_scan.h"
+#include "snapshot/publish.h"
 #include "snapshot/snapshot_writer.h"
 
 namespace cube::snapshot {
@@ -38,6 +39,28 @@ Status WriteTestDiff(const std::string& path, const vmm::GuestMemory& memory,
   CUBE_ASSIGN(SnapshotWriter writer, SnapshotWriter::Create(path, TestManifest()));
   CUBE_ASSIGN(std::vector<PageRun> runs, PrivateRuns(memory));
   CUBE_TRY(writer.WriteDiff(TestState(), memory, runs, parent));
+  CUBE_ASSIGN(std::string id, writer.Publish(false));
+  return OkStatus();
+}
+
+Status WriteTestSnapshot(const std::string& path, const vmm::GuestMemory& memory,
+                         devices::blk::Disk* disk, const std::string& image,
+                         const Snapshot* parent) {
+  Manifest about = TestManifest();
+  DiskHardware root;
+  root.name = "vda";
+  CUBE_ASSIGN(OutsideFile file, OutsideFile::Of(disk->stack().image->get(), image));
+  root.files = {file};
+  about.hardware.disks = {root};
+  about.devices = about.hardware.DeviceNames();
+  vmm::MachineState state = TestState();
+  state.devices.resize(about.devices.size());
+  CUBE_ASSIGN(SnapshotWriter writer, SnapshotWriter::Create(path, std::move(about)));
+  CUBE_ASSIGN(std::vector<PageRun> runs, PrivateRuns(memory));
+  CUBE_TRY(parent != nullptr ? writer.WriteDiff(state, memory, runs, *parent)
+                             : writer.WriteBase(state, memory, runs));
+  CUBE_ASSIGN(devices::blk::DiskStack captured, disk->Capture(FolderOf(path)));
+  CUBE_TRY(writer.WriteDisks({captured}, parent));
   CUBE_ASSIGN(std::string id, writer.Publish(false));
   return OkStatus();
 }

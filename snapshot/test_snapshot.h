@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "devices/blk/disk.h"
 #include "snapshot/snapshot.h"
 
 namespace cube::snapshot {
@@ -20,6 +21,12 @@ Manifest TestManifest();
 Status WriteTestBase(const std::string& path, const vmm::GuestMemory& memory);
 Status WriteTestDiff(const std::string& path, const vmm::GuestMemory& memory,
                      const Snapshot& parent);
+
+// The same of a machine with one disk over the image at `image`, whose overlay becomes a layer.
+// Without a parent it is a base.
+Status WriteTestSnapshot(const std::string& path, const vmm::GuestMemory& memory,
+                         devices::blk::Disk* disk, const std::string& image,
+                         const Snapshot* parent);
 
 // The bytes of the whole image, as a machine that is restored from it sees them.
 std::vector<uint8_t> ImageOf(const vmm::GuestMemory& memory);

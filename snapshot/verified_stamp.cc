@@ -20,7 +20,7 @@ std::string Text(const struct stat& info) {
 }  // namespace
 
 bool IsStamped(const std::string& path, const struct stat& info) {
-  auto file = OpenFile(path + ".verified", O_RDONLY);
+  auto file = OpenFile(path + ".verified", O_RDONLY | O_NONBLOCK);
   if (!file.ok()) return false;
   std::string wanted = Text(info);
   std::string found(wanted.size() + 1, '\0');
@@ -30,7 +30,9 @@ bool IsStamped(const std::string& path, const struct stat& info) {
 
 Status Stamp(const std::string& path, const struct stat& info) {
   std::string text = Text(info);
-  CUBE_ASSIGN(UniqueFd file, OpenFile(path + ".verified", O_WRONLY | O_CREAT | O_TRUNC, 0644));
+  // Not through a link to somebody's file.
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK;
+  CUBE_ASSIGN(UniqueFd file, OpenFile(path + ".verified", kFlags, 0644));
   return WriteAll(file.get(), {reinterpret_cast<const uint8_t*>(text.data()), text.size()},
                   "a stamp");
 }
