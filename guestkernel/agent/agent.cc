@@ -25,18 +25,20 @@ uint32_t ExitStatus(int wait_status) {
 
 }  // namespace
 
-Agent::Agent(Mailbox* mailbox, Doorbell* doorbell, Console* console)
+Agent::Agent(Mailbox* mailbox, Doorbell* doorbell, Console* console, HostsFile* hosts)
     : mailbox_(mailbox),
       doorbell_(doorbell),
       console_(console),
+      hosts_(hosts),
       reader_(mailbox->Ring<RingConsumer>(abi::RingId::kToGuest)),
       writer_(mailbox->Ring<RingProducer>(abi::RingId::kFromGuest)),
       stdin_(mailbox->Ring<RingConsumer>(abi::RingId::kStdin)),
       stdout_(mailbox->Ring<RingProducer>(abi::RingId::kStdout)),
       stderr_(mailbox->Ring<RingProducer>(abi::RingId::kStderr)) {}
 
-Result<Agent> Agent::Create(Mailbox* mailbox, Doorbell* doorbell, Console* console) {
-  Agent agent(mailbox, doorbell, console);
+Result<Agent> Agent::Create(Mailbox* mailbox, Doorbell* doorbell, Console* console,
+                            HostsFile* hosts) {
+  Agent agent(mailbox, doorbell, console, hosts);
   sigset_t blocked;
   sigemptyset(&blocked);
   sigaddset(&blocked, SIGPIPE);
@@ -62,7 +64,7 @@ Status Agent::Watch(int fd, uint32_t events, Source source) {
 void Agent::Park() {
   doorbell_->Send(abi::Command::kPark, 0);
   TakeIdentity();
-  doorbell_->Send(abi::Command::kReady, 0);
+  BecomeReady();
 }
 
 bool Agent::TakeIdentity() {
@@ -77,13 +79,21 @@ bool Agent::TakeIdentity() {
   Status fresh = freshness_->Apply(*identity);
   if (!fresh.ok()) Log(fresh.error().message());
   environment_ = std::move(identity->environment);
+  hostname_ = std::move(identity->hostname);
   return true;
+}
+
+void Agent::BecomeReady() {
+  doorbell_->Send(abi::Command::kReady, 0);
+  if (hosts_ == nullptr || hostname_.empty()) return;
+  Status named = hosts_->SetName(hostname_);
+  if (!named.ok()) Log(named.error().message());
 }
 
 Status Agent::Run() {
   while (true) {
     // A machine that was frozen while it ran comes by here as well, once the host has woken it.
-    if (TakeIdentity()) doorbell_->Send(abi::Command::kReady, 0);
+    if (TakeIdentity()) BecomeReady();
     CUBE_TRY(Work());
     if (exited_reported_ && writer_.empty()) {
       // The command is a doorbell of its own, so `notify_` needs none.
@@ -112,19 +122,29 @@ Status Agent::Sleep() {
   if (count < 0 && errno != EINTR) return ErrnoError("epoll_wait");
   for (int i = 0; i < count; ++i) {
     switch (events[i].data.u32) {
-      case kConsole: console_->TakeWakeUp(); break;
-      case kSignals: child_ended_news_ = true; break;
-      case kStdin: stdin_.PipeReady(); break;
-      case kStdout: stdout_.PipeReady(); break;
-      case kStderr: stderr_.PipeReady(); break;
+      case kConsole:
+        console_->TakeWakeUp();
+        break;
+      case kSignals:
+        child_ended_news_ = true;
+        break;
+      case kStdin:
+        stdin_.PipeReady();
+        break;
+      case kStdout:
+        stdout_.PipeReady();
+        break;
+      case kStderr:
+        stderr_.PipeReady();
+        break;
     }
   }
   return OkStatus();
 }
 
 bool Agent::HasWork() {
-  return mailbox_->identity_generation() != identity_generation_ || reader_.HasWork() || writer_.HasWork() || stdin_.HasWork() || stdout_.HasWork() ||
-         stderr_.HasWork();
+  return mailbox_->identity_generation() != identity_generation_ || reader_.HasWork() ||
+         writer_.HasWork() || stdin_.HasWork() || stdout_.HasWork() || stderr_.HasWork();
 }
 
 Status Agent::Work() {
@@ -159,9 +179,14 @@ Status Agent::Work() {
 
 Status Agent::HandleFrame(const Frame& frame) {
   switch (static_cast<abi::FrameType>(frame.type)) {
-    case abi::FrameType::kStart: return HandleStart(frame);
-    case abi::FrameType::kSignal: HandleSignal(frame); return OkStatus();
-    default: Log(Format("frame of unknown type %u", frame.type)); return OkStatus();
+    case abi::FrameType::kStart:
+      return HandleStart(frame);
+    case abi::FrameType::kSignal:
+      HandleSignal(frame);
+      return OkStatus();
+    default:
+      Log(Format("frame of unknown type %u", frame.type));
+      return OkStatus();
   }
 }
 

@@ -68,7 +68,7 @@ class FakeHost final : public Doorbell {
     ASSERT_TRUE(mailbox.ok());
     Result<Console> console = Console::Open(console_path_);
     ASSERT_TRUE(console.ok()) << console.error().message();
-    Result<Agent> agent = Agent::Create(&*mailbox, this, &*console);
+    Result<Agent> agent = Agent::Create(&*mailbox, this, &*console, nullptr);
     ASSERT_TRUE(agent.ok()) << agent.error().message();
     std::thread host([this] { Serve(); });
     Status status = agent->Run();
@@ -82,8 +82,8 @@ class FakeHost final : public Doorbell {
     to_guest_.append(static_cast<const char*>(payload), size);
   }
   void QueueStart(const std::vector<std::string>& arguments,
-                  const std::vector<std::string>& variables = {},
-                  const std::string& directory = "", abi::StartHeader header = {}) {
+                  const std::vector<std::string>& variables = {}, const std::string& directory = "",
+                  abi::StartHeader header = {}) {
     header.argument_count = static_cast<uint32_t>(arguments.size());
     header.variable_count = static_cast<uint32_t>(variables.size());
     std::string payload(reinterpret_cast<const char*>(&header), sizeof header);
@@ -150,8 +150,8 @@ class FakeHost final : public Doorbell {
   static bool Give(RingProducer* ring, const std::string& text, size_t* done) {
     bool changed = false;
     while (*done < text.size() && !ring->ConsumerGone()) {
-      uint32_t n = ring->Write(std::span(reinterpret_cast<const uint8_t*>(text.data()) + *done,
-                                         text.size() - *done));
+      uint32_t n = ring->Write(
+          std::span(reinterpret_cast<const uint8_t*>(text.data()) + *done, text.size() - *done));
       if (n > 0) {
         *done += n;
         changed = true;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "guestkernel/agent/agent.h"
 #include "guestkernel/agent/console.h"
 #include "guestkernel/agent/doorbell.h"
+#include "guestkernel/agent/hosts_file.h"
 #include "guestkernel/agent/log.h"
 #include "guestkernel/agent/machine.h"
 #include "guestkernel/agent/mailbox.h"
@@ -26,6 +28,7 @@ namespace cube::agent {
 namespace {
 
 constexpr char kConsolePath[] = "/dev/ttyS0";
+constexpr char kHostName[] = "cube";
 
 struct ControlDevice {
   DeviceDoorbell doorbell;
@@ -59,6 +62,15 @@ void SetUpNetwork() {
   }
 }
 
+// Nothing on a root that is read-only, or that has no such folder.
+std::optional<HostsFile> PrepareHosts() {
+  if (access("/etc", W_OK) < 0) return std::nullopt;
+  Result<HostsFile> hosts = HostsFile::Prepare("/etc/hosts", kHostName);
+  if (hosts.ok()) return std::move(*hosts);
+  Log(hosts.error().message());
+  return std::nullopt;
+}
+
 Status Main() {
   umask(022);
   Status dev = MountDev();
@@ -70,13 +82,15 @@ Status Main() {
   CUBE_TRY(EnterRoot());
   MountRest();
   MountShares();
-  Warn(SetHostName("cube"));
+  Warn(SetHostName(kHostName));
+  std::optional<HostsFile> hosts = PrepareHosts();
   Warn(BringUpLoopback());
   SetUpNetwork();
   RaiseFileLimit();
   ReportSmallFreeAreas();
   CUBE_ASSIGN(Console console, Console::Open(kConsolePath));
-  CUBE_ASSIGN(Agent agent, Agent::Create(&device.mailbox, &device.doorbell, &console));
+  CUBE_ASSIGN(Agent agent, Agent::Create(&device.mailbox, &device.doorbell, &console,
+                                         hosts ? &*hosts : nullptr));
   Settle(&device.doorbell);
   agent.Park();
   CUBE_TRY(agent.Run());
