@@ -4,16 +4,13 @@
 #include <filesystem>
 
 namespace cube::vmm {
-namespace {
-
-std::string RunFolder() { return CubeHome() + "/run"; }
-
-}  // namespace
 
 std::string CubeHome() {
   const char* home = getenv("CUBE_HOME");
   return home != nullptr && *home != '\0' ? home : "/var/lib/cube";
 }
+
+std::string RunFolder() { return CubeHome() + "/run"; }
 
 std::string ControlPath(const std::string& id) { return RunFolder() + "/" + id + ".sock"; }
 

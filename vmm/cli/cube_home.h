@@ -10,6 +10,9 @@ namespace cube::vmm {
 // The folder of Cube's files: $CUBE_HOME, or /var/lib/cube.
 std::string CubeHome();
 
+// The folder of running sandboxes' files.
+std::string RunFolder();
+
 // The control socket of the sandbox with that id, and its log.
 std::string ControlPath(const std::string& id);
 std::string LogPath(const std::string& id);

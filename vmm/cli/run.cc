@@ -19,6 +19,7 @@
 #include "vmm/cli/inherited_descriptors.h"
 #include "vmm/cli/machine_disks.h"
 #include "vmm/cli/machine_manifest.h"
+#include "vmm/cli/run_files.h"
 #include "vmm/identity.h"
 #include "vmm/memory_map.h"
 
@@ -307,7 +308,11 @@ Status Run::MakeId() {
   CUBE_ASSIGN(std::string id, snapshot::NewSnapshotId());
   id_ = id.substr(0, 20);
   CUBE_TRY(MakeRunFolder());
-  return options_.log ? log_.Open(LogPath(id_)) : OkStatus();
+  CUBE_ASSIGN(claim_, ClaimId(id_));
+  if (options_.log) return log_.Open(LogPath(id_));
+  // Clones of a zygote and of a fork, of which many come at once, leave that to others.
+  RemoveFilesOfDead();
+  return OkStatus();
 }
 
 Status Run::SetUpControl() {
@@ -348,8 +353,8 @@ Status Run::OnRolledBack() {
   return Attach();
 }
 
-// Goes on with what runs in the guest. Its agent, if it slept when the machine was frozen, is told that
-// there is an identity for it; one that is parked does not sleep, and finds it by itself.
+// Goes on with what runs in the guest. Its agent, if it slept when the machine was frozen, is told
+// that there is an identity for it; one that is parked does not sleep, and finds it by itself.
 Status Run::Attach() {
   CUBE_TRY(session_->Attach());
   machine_->WakeAgent();

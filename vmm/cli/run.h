@@ -87,6 +87,7 @@ class Run {
 
   const RunOptions options_;
   RunTimeline time_;
+  UniqueFd claim_;  // its files are those of a living process until all below is gone
   bool interactive_;
   std::optional<EventLoop> loop_;
   UniqueFd signals_;

@@ -17,6 +17,7 @@
 #include "vmm/cli/option_words.h"
 #include "vmm/cli/prepared.h"
 #include "vmm/cli/run_command.h"
+#include "vmm/cli/run_files.h"
 #include "vmm/cli/template_folder.h"
 
 namespace cube::vmm {
@@ -150,9 +151,9 @@ void Rehearse(Prepared* prepared) {
     config.memory = manifest.memory_bytes;
     config.cpus = manifest.cpus;
     config.ring0 = prepared->ring0;
-    CUBE_TRY(MakeRunFolder());
-    const DevicePlace place = {&*loop, ScratchFolder(),
-                               VsockPath(Format("rehearsal-%d", getpid()))};
+    const std::string id = Format("rehearsal-%d", getpid());
+    CUBE_ASSIGN(UniqueFd claim, ClaimId(id));
+    const DevicePlace place = {&*loop, ScratchFolder(), VsockPath(id)};
     CUBE_ASSIGN(MadeDevices made,
                 MakeCloneDevices(manifest.hardware, prepared->base->disks(), {}, place));
     return Rehearsal::Run(*prepared->kvm, *prepared->base, config, std::move(made.devices), &*loop);
@@ -169,6 +170,8 @@ Result<int> RunZygote(const ZygoteOptions& zygote_options) {
   CUBE_ASSIGN(std::string path, FindTemplate(zygote_options.name));
   RunOptions options;
   CUBE_ASSIGN(Prepared prepared, PrepareHost(options.kvm, path, options.ring0));
+  CUBE_TRY(MakeRunFolder());
+  RemoveFilesOfDead();
   Rehearse(&prepared);
   // Clones that end are nobody's to wait for.
   signal(SIGCHLD, SIG_IGN);
