@@ -20,6 +20,59 @@ def cube_test(name, srcs, deps = [], size = "small", **kwargs):
         **kwargs
     )
 
+def vm_test(
+        name,
+        srcs = None,
+        kernel = "//guestkernel:vmlinux",
+        initrd = "//guestkernel:initramfs",
+        rootfs = None,
+        data = [],
+        env = {},
+        manual = {},
+        deps = [],
+        size = "large",
+        **kwargs):
+    """A GoogleTest program that runs VMs: cube-vmm as a user does (tests/vmm_command.h).
+
+    Args:
+      name: of the target.
+      srcs: NAME.cc if not given.
+      kernel: $CUBE_KERNEL, or None.
+      initrd: $CUBE_INITRD, or None.
+      rootfs: the image of a root disk, $CUBE_ROOTFS, or None.
+      data: more files.
+      env: more variables; $(location) of what is in data.
+      manual: the same test with other variables, run by name only: {name: variables}.
+      deps: beside what starts cube-vmm.
+      size: of the test.
+      **kwargs: as for cc_test.
+    """
+    files = {"CUBE_VMM": "//vmm/cli:cube-vmm"}
+    for variable, file in [
+        ("CUBE_KERNEL", kernel),
+        ("CUBE_INITRD", initrd),
+        ("CUBE_ROOTFS", rootfs),
+    ]:
+        if file:
+            files[variable] = file
+    places = {variable: "$(location %s)" % file for variable, file in files.items()}
+    variants = [(name, {}, [])]
+    variants += [(other, variables, ["manual"]) for other, variables in manual.items()]
+    for each, variables, tags in variants:
+        cube_test(
+            name = each,
+            srcs = srcs or [name + ".cc"],
+            data = files.values() + data,
+            env = dict(places.items() + env.items() + variables.items()),
+            tags = ["vm"] + tags,
+            size = size,
+            deps = [
+                "//tests:process",
+                "//tests:vmm_command",
+            ] + deps,
+            **kwargs
+        )
+
 def cube_fuzz(name, srcs, deps = [], seconds = 10, max_len = 4096, linkopts = [], **kwargs):
     """A libFuzzer target, run for a few seconds as a test.
 

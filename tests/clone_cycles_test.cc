@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/await.h"
 #include "tests/control_peer.h"
 #include "tests/host_state.h"
 #include "tests/process.h"
@@ -59,7 +60,7 @@ TEST(CloneCycles, LeaveNothing) {
       }
     }
     if (killed) kill(pid, SIGKILL);
-    while (kill(pid, 0) == 0) usleep(1000);
+    AwaitEnd(pid);
     // Who is killed cannot remove its own.
     for (const char* name : {".sock", ".log", ".vsock"}) fs::remove(files + name);
   };

@@ -9,6 +9,7 @@
 #include <set>
 #include <sstream>
 
+#include "tests/await.h"
 #include "tests/host_state.h"
 #include "tests/process.h"
 #include "tests/vmm_command.h"
@@ -29,11 +30,12 @@ std::string FirstLine(const std::string& text) { return text.substr(0, text.find
 
 // Waits until `path` has as many lines.
 std::string AwaitLines(const std::string& path, long lines) {
-  for (;;) {
-    std::string text = FileText(path);
-    if (std::count(text.begin(), text.end(), '\n') >= lines) return text;
-    usleep(2000);
-  }
+  std::string text;
+  AwaitChange(fs::path(path).parent_path(), [&] {
+    text = FileText(path);
+    return std::count(text.begin(), text.end(), '\n') >= lines;
+  });
+  return text;
 }
 
 class ForkTest : public ::testing::Test {
@@ -80,7 +82,7 @@ class ForkTest : public ::testing::Test {
     return ids;
   }
   void AwaitAllEnded() const {
-    while (!Ids().empty()) usleep(2000);
+    AwaitChange(home_ + "/run", [this] { return Ids().empty(); });
   }
   std::string Log(const std::string& id) const { return home_ + "/run/" + id + ".log"; }
   // The clones' ids, in the order in which they were ready.
@@ -144,7 +146,7 @@ TEST_F(ForkTest, EachCloneGoesOnAsAMachineOfItsOwn) {
     EXPECT_EQ(names.size(), static_cast<size_t>(kClones) + 1);
     EXPECT_EQ(random.size(), 6u * (kClones + 1));
   }
-  while (HostState::Count(Env("CUBE_VMM")).processes != before.processes) usleep(2000);
+  HostState::AwaitProcesses(Env("CUBE_VMM"), before.processes);
   EXPECT_EQ(HostState::Count(Env("CUBE_VMM")), before);
 }
 
@@ -238,7 +240,7 @@ TEST_F(ForkTest, AWaitingCloneHasManyAtOnce) {
   AwaitAllEnded();
   // Nobody has said anything.
   for (const std::string& id : clones) {
-    while (fs::exists(Log(id))) usleep(2000);
+    AwaitGone(Log(id));
   }
 }
 

@@ -16,6 +16,8 @@ struct HostState {
 
   // `program` is the path of cube-vmm; VMs of another build are none of the test's business.
   static HostState Count(const std::string& program);
+  // Waits until no more processes than `most` run the program.
+  static void AwaitProcesses(const std::string& program, size_t most);
   bool operator==(const HostState&) const = default;
 };
 

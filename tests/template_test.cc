@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/await.h"
 #include "tests/process.h"
 #include "tests/vmm_command.h"
 
@@ -73,9 +74,13 @@ TEST_F(TemplateTest, IsBuiltListedInspectedClonedAndDeleted) {
   // Two clones of one template are told apart by their names.
   std::string names[2];
   for (std::string& name : names) {
-    name = Vmm({"clone", "warm", "--", "/bin/sh", "-c", "hostname; echo $CUBE_SANDBOX_ID"}).out;
+    name =
+        Vmm({"clone", "warm", "--", "/bin/sh", "-c",
+             "hostname; echo $CUBE_SANDBOX_ID; grep -c \"^127.0.1.1 $(hostname) *$\" /etc/hosts"})
+            .out;
     EXPECT_EQ(name.substr(0, 5), "cube-");
     EXPECT_EQ(name.substr(5, 8), name.substr(14, 8)) << name;
+    EXPECT_EQ(name.substr(name.size() - 2), "1\n") << name;
   }
   EXPECT_NE(names[0], names[1]);
   EXPECT_EQ(Template({"rm", "warm"}).status, 0);
@@ -109,7 +114,7 @@ TEST_F(TemplateTest, IsKeptWhileSomebodyNeedsIt) {
       refused = Template({"rm", "needed", "--json"});
       EXPECT_TRUE(Has(refused.out, "{\"ok\":false,\"error\":")) << refused.out;
       EXPECT_EQ(Vmm({"stop", child}).status, 0);
-      while (fs::exists(entry.path())) usleep(2000);
+      AwaitGone(entry.path());
     }
   }
   Finished refused = Template({"rm", "needed"});

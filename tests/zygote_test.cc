@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <set>
 
+#include "tests/await.h"
 #include "tests/control_peer.h"
 #include "tests/host_state.h"
 #include "tests/process.h"
@@ -72,11 +73,11 @@ TEST_F(ZygoteTest, ClonesAreParkedStartedAndTheirOwn) {
     }
     // Each ends by itself, and closes its socket as the last thing it does.
     for (const std::string& id : ids) {
-      while (fs::exists(SocketOf(id))) usleep(1000);
+      AwaitGone(SocketOf(id));
     }
   }
   EXPECT_FALSE(fs::exists(socket_));
-  while (HostState::Count(Env("CUBE_VMM")).processes != before.processes) usleep(1000);
+  HostState::AwaitProcesses(Env("CUBE_VMM"), before.processes);
   EXPECT_EQ(HostState::Count(Env("CUBE_VMM")), before);
 }
 
@@ -94,6 +95,30 @@ TEST_F(ZygoteTest, ACloneCanBeFrozenAndAZygoteCanDie) {
   EXPECT_TRUE(fs::exists(out + "/manifest.json"));
   EXPECT_TRUE(Ok(sandbox.Ask("{\"op\":\"rollback\",\"path\":\"" + out + "\"}")));
   EXPECT_TRUE(Ok(sandbox.Ask("{\"op\":\"stop\"}")));
+}
+
+TEST_F(ZygoteTest, WhatAKilledCloneHasLeftIsClearedAwayByTheNextCommand) {
+  Process zygote(Command());
+  ASSERT_EQ(zygote.WaitForOutput(), "ready\n");
+  auto start = [&] {
+    vmm::ControlRequest clone = Peer(socket_).Ask("{\"op\":\"clone\"}");
+    const std::string id = clone.String("id").value();
+    EXPECT_TRUE(Ok(Peer(SocketOf(id)).Ask("{\"op\":\"start\"}")));
+    return std::pair(id, static_cast<pid_t>(clone.Number("pid", 0, 1 << 30).value()));
+  };
+  const auto [killed, victim] = start();
+  const auto [living, pid] = start();
+  kill(victim, SIGKILL);
+  AwaitEnd(victim);
+  EXPECT_TRUE(fs::exists(SocketOf(killed)));
+  ASSERT_EQ(RunProcess(CloneVmm({}, {"/bin/true"})).status, 0);
+  EXPECT_FALSE(fs::exists(SocketOf(killed)));
+  EXPECT_FALSE(fs::exists(home_ + "/run/" + killed + ".log"));
+  EXPECT_TRUE(fs::exists(home_ + "/run/" + living + ".log"));
+  EXPECT_TRUE(Ok(Peer(SocketOf(living)).Ask("{\"op\":\"stop\"}")));
+  AwaitEnd(pid);
+  EXPECT_TRUE(Ok(Peer(socket_).Ask("{\"op\":\"stop\"}")));
+  EXPECT_EQ(zygote.Finish().status, 0);
 }
 
 TEST_F(ZygoteTest, ClonesOfAMachineThatRan) {
