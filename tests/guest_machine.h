@@ -19,7 +19,7 @@
 
 namespace cube::testing {
 
-// A VM in the test's own process, with the kernel and the initramfs of the environment (VMM_ENV),
+// A VM in the test's own process, with the kernel and the initramfs of the environment (vm_test),
 // whose event loop the test turns: so it can wait for what happens inside the VMM. Used by one
 // thread.
 class GuestMachine {
