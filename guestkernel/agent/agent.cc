@@ -2,9 +2,7 @@
 
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -25,40 +23,30 @@ uint32_t ExitStatus(int wait_status) {
 
 }  // namespace
 
-Agent::Agent(Mailbox* mailbox, Doorbell* doorbell, Console* console, HostsFile* hosts)
-    : mailbox_(mailbox),
-      doorbell_(doorbell),
-      console_(console),
-      hosts_(hosts),
-      reader_(mailbox->Ring<RingConsumer>(abi::RingId::kToGuest)),
-      writer_(mailbox->Ring<RingProducer>(abi::RingId::kFromGuest)),
-      stdin_(mailbox->Ring<RingConsumer>(abi::RingId::kStdin)),
-      stdout_(mailbox->Ring<RingProducer>(abi::RingId::kStdout)),
-      stderr_(mailbox->Ring<RingProducer>(abi::RingId::kStderr)) {}
+Agent::Agent(Parts parts)
+    : mailbox_(parts.mailbox),
+      doorbell_(parts.doorbell),
+      console_(parts.console),
+      loop_(parts.loop),
+      reaper_(parts.reaper),
+      hosts_(parts.hosts),
+      on_identity_(std::move(parts.on_identity)),
+      reader_(mailbox_->Ring<RingConsumer>(abi::RingId::kToGuest)),
+      writer_(mailbox_->Ring<RingProducer>(abi::RingId::kFromGuest)),
+      stdin_(mailbox_->Ring<RingConsumer>(abi::RingId::kStdin)),
+      stdout_(mailbox_->Ring<RingProducer>(abi::RingId::kStdout)),
+      stderr_(mailbox_->Ring<RingProducer>(abi::RingId::kStderr)) {}
 
-Result<Agent> Agent::Create(Mailbox* mailbox, Doorbell* doorbell, Console* console,
-                            HostsFile* hosts) {
-  Agent agent(mailbox, doorbell, console, hosts);
-  sigset_t blocked;
-  sigemptyset(&blocked);
-  sigaddset(&blocked, SIGPIPE);
-  sigaddset(&blocked, SIGCHLD);
-  if (sigprocmask(SIG_BLOCK, &blocked, nullptr) < 0) return ErrnoError("sigprocmask");
-  sigdelset(&blocked, SIGPIPE);
-  agent.signals_ = UniqueFd(signalfd(-1, &blocked, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!agent.signals_.valid()) return ErrnoError("signalfd");
-  agent.epoll_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
-  if (!agent.epoll_.valid()) return ErrnoError("epoll_create1");
-  CUBE_ASSIGN(agent.freshness_, Freshness::Prepare());
-  CUBE_TRY(agent.Watch(agent.signals_.get(), EPOLLIN, kSignals));
-  CUBE_TRY(agent.Watch(console->fd(), EPOLLIN | EPOLLET, kConsole));
+Result<std::unique_ptr<Agent>> Agent::Create(Parts parts) {
+  std::unique_ptr<Agent> agent(new Agent(std::move(parts)));
+  CUBE_ASSIGN(agent->freshness_, Freshness::Prepare());
+  CUBE_TRY(agent->WatchConsole());
   return agent;
 }
 
-Status Agent::Watch(int fd, uint32_t events, Source source) {
-  epoll_event event = {.events = events, .data = {.u32 = source}};
-  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) < 0) return ErrnoError("epoll_ctl");
-  return OkStatus();
+Status Agent::WatchConsole() {
+  return loop_->Add(console_->fd(), EPOLLIN | EPOLLET,
+                    [this](uint32_t) { console_->TakeWakeUp(); });
 }
 
 void Agent::Park() {
@@ -78,6 +66,7 @@ bool Agent::TakeIdentity() {
   }
   Status fresh = freshness_->Apply(*identity);
   if (!fresh.ok()) Log(fresh.error().message());
+  if (on_identity_) on_identity_(*identity);
   environment_ = std::move(identity->environment);
   hostname_ = std::move(identity->hostname);
   return true;
@@ -91,55 +80,31 @@ void Agent::BecomeReady() {
 }
 
 Status Agent::Run() {
-  while (true) {
-    // A machine that was frozen while it ran comes by here as well, once the host has woken it.
-    if (TakeIdentity()) BecomeReady();
-    CUBE_TRY(Work());
-    if (exited_reported_ && writer_.empty()) {
-      // The command is a doorbell of its own, so `notify_` needs none.
-      doorbell_->Send(abi::Command::kExit, ExitStatus(*wait_status_));
-      return OkStatus();
-    }
-    if (std::exchange(notify_, false)) doorbell_->Notify();
-    if (HasWork()) continue;
-    // A child that has the console would get the wake-up byte as input. Only its end is of
-    // interest then, and SIGCHLD tells of that.
-    if (!console_->lent()) {
-      mailbox_->FallAsleep();
-      if (HasWork()) {
-        mailbox_->WakeUp();
-        continue;
-      }
-    }
-    CUBE_TRY(Sleep());
-    mailbox_->WakeUp();
-  }
+  loop_->SetSleeper(this);
+  Status loop = loop_->Run();
+  loop_->SetSleeper(nullptr);
+  CUBE_TRY(loop);
+  CUBE_TRY(status_);
+  // The command is a doorbell of its own, so `notify_` needs none.
+  doorbell_->Send(abi::Command::kExit, ExitStatus(*wait_status_));
+  return OkStatus();
 }
 
-Status Agent::Sleep() {
-  epoll_event events[8];
-  int count = epoll_wait(epoll_.get(), events, 8, -1);
-  if (count < 0 && errno != EINTR) return ErrnoError("epoll_wait");
-  for (int i = 0; i < count; ++i) {
-    switch (events[i].data.u32) {
-      case kConsole:
-        console_->TakeWakeUp();
-        break;
-      case kSignals:
-        child_ended_news_ = true;
-        break;
-      case kStdin:
-        stdin_.PipeReady();
-        break;
-      case kStdout:
-        stdout_.PipeReady();
-        break;
-      case kStderr:
-        stderr_.PipeReady();
-        break;
-    }
+bool Agent::BeforeSleep() {
+  // A machine that was frozen while it ran comes by here as well, once the host has woken it.
+  if (TakeIdentity()) BecomeReady();
+  status_ = Work();
+  if (!status_.ok() || (exited_reported_ && writer_.empty())) {
+    loop_->Stop();
+    return false;
   }
-  return OkStatus();
+  if (std::exchange(notify_, false)) doorbell_->Notify();
+  if (HasWork()) return false;
+  // A child that has the console would get the wake-up byte as input. Only its end is of interest
+  // then, and SIGCHLD tells of that.
+  if (console_->lent()) return true;
+  mailbox_->FallAsleep();
+  return !HasWork();
 }
 
 bool Agent::HasWork() {
@@ -162,10 +127,9 @@ Status Agent::Work() {
   // Watched only once it has been full: most children never fill it, and a watch costs a call.
   if (stdin_.pipe_full() && !stdin_watched_) {
     stdin_watched_ = true;
-    CUBE_TRY(Watch(stdin_.pipe(), EPOLLOUT | EPOLLET, kStdin));
+    CUBE_TRY(
+        loop_->Add(stdin_.pipe(), EPOLLOUT | EPOLLET, [this](uint32_t) { stdin_.PipeReady(); }));
   }
-  // Children are reaped before the output is carried, so that draining starts in the same turn.
-  if (std::exchange(child_ended_news_, false)) CUBE_TRY(ReapChildren());
   notify_ |= stdout_.Pump();
   notify_ |= stderr_.Pump();
   if (wait_status_ && !exited_reported_ && stdout_.ended() && stderr_.ended()) {
@@ -201,24 +165,30 @@ Status Agent::HandleStart(const Frame& frame) {
     return OkStatus();
   }
   request->AddDefaults(environment_);
-  if (request->on_console) CUBE_TRY(console_->Lend(request->rows, request->columns));
+  if (request->on_console) {
+    loop_->Remove(console_->fd());
+    CUBE_TRY(console_->Lend(request->rows, request->columns));
+  }
   StartFailure failure;
   std::optional<ChildProcess> child =
       ChildProcess::Start(*request, console_->path().c_str(), &failure);
   if (!child) {
     if (request->on_console) {
       CUBE_TRY(console_->Reclaim());
-      CUBE_TRY(Watch(console_->fd(), EPOLLIN | EPOLLET, kConsole));
+      CUBE_TRY(WatchConsole());
     }
     FailStart(failure.error, failure.text);
     return OkStatus();
   }
   child_ = child->pid;
+  reaper_->Watch(child_, [this](int wait_status) { ChildEnded(wait_status); });
   if (!request->on_console) {
     stdin_.Open(std::move(child->input));
-    CUBE_TRY(Watch(child->output.get(), EPOLLIN | EPOLLET, kStdout));
+    CUBE_TRY(loop_->Add(child->output.get(), EPOLLIN | EPOLLET,
+                        [this](uint32_t) { stdout_.PipeReady(); }));
     stdout_.Open(std::move(child->output));
-    CUBE_TRY(Watch(child->error.get(), EPOLLIN | EPOLLET, kStderr));
+    CUBE_TRY(loop_->Add(child->error.get(), EPOLLIN | EPOLLET,
+                        [this](uint32_t) { stderr_.PipeReady(); }));
     stderr_.Open(std::move(child->error));
   }
   writer_.Queue(abi::FrameType::kStarted, abi::StartedPayload{static_cast<uint32_t>(child_)});
@@ -241,26 +211,16 @@ void Agent::HandleSignal(const Frame& frame) {
   if (child_ > 0) kill(-child_, static_cast<int>(payload.signal));
 }
 
-Status Agent::ReapChildren() {
-  // The signal stays pending, and the descriptor ready, until it is read.
-  signalfd_siginfo info;
-  while (read(signals_.get(), &info, sizeof info) < 0 && errno == EINTR) {
-  }
-  while (true) {
-    int status = 0;
-    pid_t pid = waitpid(-1, &status, WNOHANG);
-    if (pid <= 0) return OkStatus();
-    if (pid != child_) continue;  // an orphan that PID 1 inherited
-    child_ = -1;
-    wait_status_ = status;
-    stdin_.Close();
-    stdout_.Drain();
-    stderr_.Drain();
-    if (console_->lent()) {
-      CUBE_TRY(console_->Reclaim());
-      CUBE_TRY(Watch(console_->fd(), EPOLLIN | EPOLLET, kConsole));
-    }
-  }
+void Agent::ChildEnded(int wait_status) {
+  child_ = -1;
+  wait_status_ = wait_status;
+  stdin_.Close();
+  stdout_.Drain();
+  stderr_.Drain();
+  if (!console_->lent()) return;
+  Status reclaimed = console_->Reclaim();
+  if (reclaimed.ok()) reclaimed = WatchConsole();
+  if (!reclaimed.ok()) Log(reclaimed.error().message());
 }
 
 }  // namespace cube::agent

@@ -68,8 +68,13 @@ class FakeHost final : public Doorbell {
     ASSERT_TRUE(mailbox.ok());
     Result<Console> console = Console::Open(console_path_);
     ASSERT_TRUE(console.ok()) << console.error().message();
-    Result<Agent> agent = Agent::Create(&*mailbox, this, &*console, nullptr);
-    ASSERT_TRUE(agent.ok()) << agent.error().message();
+    std::unique_ptr<EventLoop> loop = EventLoop::Create().value();
+    std::unique_ptr<ChildReaper> reaper = ChildReaper::Create(loop.get()).value();
+    Result<std::unique_ptr<Agent>> created =
+        Agent::Create({&*mailbox, this, &*console, loop.get(), reaper.get(), /*hosts=*/nullptr,
+                       /*on_identity=*/{}});
+    ASSERT_TRUE(created.ok()) << created.error().message();
+    Agent* agent = created->get();
     std::thread host([this] { Serve(); });
     Status status = agent->Run();
     EXPECT_TRUE(status.ok());

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -14,8 +15,12 @@
 #include "guestkernel/agent/agent.h"
 #include "guestkernel/agent/console.h"
 #include "guestkernel/agent/doorbell.h"
+#include "guestkernel/agent/envd/daemon.h"
 #include "guestkernel/agent/hosts_file.h"
 #include "guestkernel/agent/log.h"
+#include "guestkernel/agent/loop/child_reaper.h"
+#include "guestkernel/agent/loop/event_loop.h"
+#include "guestkernel/agent/loop/listener.h"
 #include "guestkernel/agent/machine.h"
 #include "guestkernel/agent/mailbox.h"
 #include "guestkernel/agent/mounts.h"
@@ -62,13 +67,16 @@ void SetUpNetwork() {
   }
 }
 
-// Nothing on a root that is read-only, or that has no such folder.
-std::optional<HostsFile> PrepareHosts() {
-  if (access("/etc", W_OK) < 0) return std::nullopt;
-  Result<HostsFile> hosts = HostsFile::Prepare("/etc/hosts", kHostName);
-  if (hosts.ok()) return std::move(*hosts);
-  Log(hosts.error().message());
-  return std::nullopt;
+// The ports that others on the machine and the host find the agent at. They are open before the
+// machine is frozen, so that a clone serves at once. A guest without the device, or without an
+// IPv6, has fewer of them.
+void Listen(envd::Daemon* daemon) {
+  auto serve = [daemon](Result<UniqueFd> socket) -> Status {
+    if (!socket.ok()) return socket.error();
+    return daemon->Serve(std::move(socket).value());
+  };
+  Warn(serve(ListenOnTcp(envd::kPort)));
+  Warn(serve(ListenOnVsock(envd::kPort)));
 }
 
 Status Main() {
@@ -89,11 +97,23 @@ Status Main() {
   RaiseFileLimit();
   ReportSmallFreeAreas();
   CUBE_ASSIGN(Console console, Console::Open(kConsolePath));
-  CUBE_ASSIGN(Agent agent, Agent::Create(&device.mailbox, &device.doorbell, &console,
-                                         hosts ? &*hosts : nullptr));
+  CUBE_ASSIGN(std::unique_ptr<EventLoop> loop, EventLoop::Create());
+  CUBE_ASSIGN(std::unique_ptr<ChildReaper> reaper, ChildReaper::Create(loop.get()));
+  envd::Daemon daemon(loop.get(), reaper.get());
+  Listen(&daemon);
+  CUBE_ASSIGN(std::unique_ptr<Agent> agent,
+              Agent::Create({.mailbox = &device.mailbox,
+                             .doorbell = &device.doorbell,
+                             .console = &console,
+                             .loop = loop.get(),
+                             .reaper = reaper.get(),
+                             .hosts = hosts ? &*hosts : nullptr,
+                             .on_identity = [&](const Identity& identity) {
+                               daemon.TakeIdentity(identity);
+                             }}));
   Settle(&device.doorbell);
-  agent.Park();
-  CUBE_TRY(agent.Run());
+  agent->Park();
+  CUBE_TRY(agent->Run());
   // The VMM has not run the guest since kExit. Should it ever do so again, there is nothing to do.
   while (true) pause();
 }

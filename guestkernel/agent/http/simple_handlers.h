@@ -1,0 +1,25 @@
+#ifndef CUBE_GUESTKERNEL_AGENT_HTTP_SIMPLE_HANDLERS_H_
+#define CUBE_GUESTKERNEL_AGENT_HTTP_SIMPLE_HANDLERS_H_
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "guestkernel/agent/http/exchange.h"
+
+namespace cube::agent::http {
+
+// Responds at once and has no use for the request's body.
+std::unique_ptr<Handler> Answer(Response* response, int status, const Response::Fields& fields,
+                                std::string_view body);
+
+// Collects the request's body, at most `limit` bytes of it, and gives it to `use`, which responds.
+// `too_large` responds to a larger one.
+std::unique_ptr<Handler> CollectBody(size_t limit, std::function<void(std::string body)> use,
+                                     std::function<void()> too_large);
+
+}  // namespace cube::agent::http
+
+#endif  // CUBE_GUESTKERNEL_AGENT_HTTP_SIMPLE_HANDLERS_H_
