@@ -39,8 +39,8 @@ Status BringUpLoopback() {
 }
 
 void RaiseFileLimit() {
-  // The soft limit stays: select(2) cannot do with more.
-  rlimit limit = {.rlim_cur = 1024, .rlim_max = 1 << 20};
+  // The agent's clients are files of its own. What it starts begins with less (launch.cc).
+  rlimit limit = {.rlim_cur = 1 << 20, .rlim_max = 1 << 20};
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 

@@ -16,7 +16,7 @@ Status SetHostName(const std::string& name);
 // Brings the loopback interface up; the kernel gives it its addresses.
 Status BringUpLoopback();
 
-// Lets programs raise their limit of open files as high as servers do.
+// Lets the agent have as many open files as servers do, and programs raise their limit as high.
 void RaiseFileLimit();
 
 // Has the kernel report free memory to the host in pieces of 128 KiB and more. Of itself it reports

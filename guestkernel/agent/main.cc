@@ -67,6 +67,15 @@ void SetUpNetwork() {
   }
 }
 
+// Nothing on a root that is read-only, or that has no such folder.
+std::optional<HostsFile> PrepareHosts() {
+  if (access("/etc", W_OK) < 0) return std::nullopt;
+  Result<HostsFile> hosts = HostsFile::Prepare("/etc/hosts", kHostName);
+  if (hosts.ok()) return std::move(*hosts);
+  Log(hosts.error().message());
+  return std::nullopt;
+}
+
 // The ports that others on the machine and the host find the agent at. They are open before the
 // machine is frozen, so that a clone serves at once. A guest without the device, or without an
 // IPv6, has fewer of them.
