@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 
 #include "snapshot/snapshot.h"
 #include "snapshot/snapshot_writer.h"
@@ -58,8 +60,7 @@ TEST_F(SnapshotTest, ChainsOfDiffs) {
   std::string sum;
   for (int depth = 0; depth < 4; ++depth) {
     SCOPED_TRACE(depth);
-    Process counter(depth == 0 ? Counter()
-                               : Command({"restore", from}));
+    Process counter(depth == 0 ? Counter() : Command({"restore", from}));
     std::string answer = NextAnswer(&counter);
     EXPECT_EQ(answer.substr(0, 2), std::to_string(depth + 1) + " ");
     if (depth == 0) sum = answer.substr(2);
@@ -100,8 +101,8 @@ TEST_F(SnapshotTest, ABootedMachineHasABaseOnceItHasASnapshot) {
   ASSERT_EQ(diff.status, 0) << diff.err;
   EXPECT_LT(fs::file_size(work_ + "/b/memory"), 3000000u);
   EXPECT_EQ(NextAnswer(&counter), "3 " + sum);
-  for (const auto& [to, answer] : std::vector<std::pair<std::string, std::string>>{
-           {"/a", "2 "}, {"/b", "3 "}, {"/a", "2 "}}) {
+  for (const auto& [to, answer] :
+       std::vector<std::pair<std::string, std::string>>{{"/a", "2 "}, {"/b", "3 "}, {"/a", "2 "}}) {
     Finished back = Ask({"rollback", Socket(), work_ + to});
     ASSERT_EQ(back.status, 0) << back.out << back.err;
     EXPECT_EQ(NextAnswer(&counter), answer + sum) << to;
@@ -241,6 +242,60 @@ TEST_F(SnapshotTest, ClonesOfARunningMachine) {
   Finished refused = Ask({"clone", work_ + "/busy", "--timeout", "60", "--", "/bin/true"});
   EXPECT_EQ(refused.status, 126);
   EXPECT_EQ(refused.err, "cube-vmm: a program has been started already\n");
+}
+
+// A snapshot that is whole, but of another host: each reason is one line.
+TEST_F(SnapshotTest, OfAnotherHostIsRefused) {
+  auto base = snapshot::Snapshot::Open(template_).value();
+  auto cpuid = [](vmm::MachineState* state, uint32_t leaf) -> kvm_cpuid_entry2& {
+    for (kvm_cpuid_entry2& entry : state->vcpus[0].cpuid) {
+      if (entry.function == leaf && entry.index == 0) return entry;
+    }
+    abort();
+  };
+  struct Case {
+    const char* what;
+    std::function<void(vmm::MachineState*, snapshot::Manifest*)> change;
+    std::string reason;
+  };
+  const Case cases[] = {
+      {"a feature of the processor", [&](auto* state, auto*) { cpuid(state, 7).ecx = ~0u; },
+       "this host's processor lacks features that were in use: CPUID 7.0.ECX bits "},
+      {"another feature", [&](auto* state, auto*) { cpuid(state, 1).ecx = ~0u; },
+       "this host's processor lacks features that were in use: CPUID 1.ECX bits "},
+      {"a faster TSC", [](auto* state, auto*) { state->vcpus[0].tsc_khz *= 2; },
+       "vCPU 0: saved with a TSC of "},
+      {"larger registers",
+       [](auto* state, auto*) { state->vcpus[0].xcrs.xcrs[0].value |= uint64_t{1} << 62; },
+       "vCPU 0: KVM_SET_XCRS"},
+      {"registers that are none", [](auto* state, auto*) { state->vcpus[0].sregs.cr4 = ~0ull; },
+       "vCPU 0: "},
+      {"another kind of ring 0",
+       [](auto*, snapshot::Manifest* about) {
+         about->ring0 = about->ring0 == "native" ? "engine" : "native";
+       },
+       " was taken with ring 0 "},
+      {"other devices",
+       [](auto* state, auto*) { state->devices[0].resize(state->devices[0].size() / 2); },
+       "'s state"},
+  };
+  for (const Case& one : cases) {
+    SCOPED_TRACE(one.what);
+    const std::string path = work_ + "/other";
+    fs::remove_all(path);
+    vmm::MachineState state = base.state();
+    snapshot::Manifest about = base.manifest();
+    one.change(&state, &about);
+    auto writer = snapshot::SnapshotWriter::Create(path, about).value();
+    ASSERT_TRUE(writer.WriteBase(state, base.MapMemory().value(), base.DataRuns().value()).ok());
+    ASSERT_TRUE(writer.Publish(false).ok());
+    for (const char* command : {"restore", "clone"}) {
+      Finished run = Ask({command, path, "--timeout", "60"});
+      EXPECT_EQ(run.status, 125);
+      EXPECT_EQ(std::count(run.err.begin(), run.err.end(), '\n'), 1) << run.err;
+      EXPECT_NE(run.err.find(one.reason), std::string::npos) << run.err;
+    }
+  }
 }
 
 // The processors of a snapshot that is whole are looked at when its memory is in place already.
