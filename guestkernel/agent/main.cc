@@ -16,6 +16,7 @@
 #include "guestkernel/agent/console.h"
 #include "guestkernel/agent/doorbell.h"
 #include "guestkernel/agent/envd/daemon.h"
+#include "guestkernel/agent/forward/forwarder.h"
 #include "guestkernel/agent/hosts_file.h"
 #include "guestkernel/agent/log.h"
 #include "guestkernel/agent/loop/child_reaper.h"
@@ -77,15 +78,15 @@ std::optional<HostsFile> PrepareHosts() {
 }
 
 // The ports that others on the machine and the host find the agent at. They are open before the
-// machine is frozen, so that a clone serves at once. A guest without the device, or without an
-// IPv6, has fewer of them.
-void Listen(envd::Daemon* daemon) {
-  auto serve = [daemon](Result<UniqueFd> socket) -> Status {
+// machine is frozen, so that a clone serves at once.
+void Listen(envd::Daemon* daemon, Forwarder* forwarder) {
+  auto serve = [](auto* server, Result<UniqueFd> socket) -> Status {
     if (!socket.ok()) return socket.error();
-    return daemon->Serve(std::move(socket).value());
+    return server->Serve(std::move(socket).value());
   };
-  Warn(serve(ListenOnTcp(envd::kPort)));
-  Warn(serve(ListenOnVsock(envd::kPort)));
+  Warn(serve(daemon, ListenOnTcp(envd::kPort)));
+  Warn(serve(daemon, ListenOnVsock(envd::kPort)));
+  Warn(serve(forwarder, ListenOnVsock(kForwardPort)));
 }
 
 Status Main() {
@@ -109,7 +110,8 @@ Status Main() {
   CUBE_ASSIGN(std::unique_ptr<EventLoop> loop, EventLoop::Create());
   CUBE_ASSIGN(std::unique_ptr<ChildReaper> reaper, ChildReaper::Create(loop.get()));
   envd::Daemon daemon(loop.get(), reaper.get());
-  Listen(&daemon);
+  Forwarder forwarder(loop.get());
+  Listen(&daemon, &forwarder);
   CUBE_ASSIGN(std::unique_ptr<Agent> agent,
               Agent::Create({.mailbox = &device.mailbox,
                              .doorbell = &device.doorbell,

@@ -18,9 +18,10 @@ constexpr char kFixedFields[] =
     "Access-Control-Expose-Headers: *\r\n";
 
 constexpr size_t kSocketScratch = 256 * 1024;
-constexpr size_t kFileScratch = 64 * 1024;
+constexpr size_t kFileScratch = 256 * 1024;
 
 constexpr std::string_view kProcessService = "/process.Process/";
+constexpr std::string_view kFilesystemService = "/filesystem.Filesystem/";
 
 // Preflights of browsers, which ask for leave before they send what is not plain.
 std::unique_ptr<http::Handler> AnswerPreflight(http::Response* response) {
@@ -42,7 +43,9 @@ Daemon::Daemon(EventLoop* loop, ChildReaper* reaper)
                .users = Users("/etc/passwd", "/etc/group"),
                .scratch = {file_scratch_.get(), kFileScratch}},
       processes_(&context_),
-      rest_(&context_),
+      watchers_(&context_),
+      filesystem_(&context_, &watchers_),
+      rest_(&context_, &watchers_),
       server_(loop, {socket_scratch_.get(), kSocketScratch}, kFixedFields,
               [this](const http::Request& request, http::Response* response) {
                 return Route(request, response);
@@ -55,7 +58,7 @@ bool Daemon::Authorized(const http::Request& request) const {
   if (path == "/health" && request.method == "GET") return true;
   if (path == "/init" && request.method == "POST") return true;
   // A signature in the query does as well; what handles the request looks for it.
-  if (path == "/files" && (request.method == "GET" || request.method == "POST")) return true;
+  if (path == "/files") return true;
   const std::string* given = request.Field("x-access-token");
   return given != nullptr && SameSecret(*given, token);
 }
@@ -70,6 +73,8 @@ std::unique_ptr<http::Handler> Daemon::Route(const http::Request& request,
   std::unique_ptr<http::Handler> handler;
   if (path.starts_with(kProcessService)) {
     handler = processes_.Call(path.substr(kProcessService.size()), request, response);
+  } else if (path.starts_with(kFilesystemService)) {
+    handler = filesystem_.Call(path.substr(kFilesystemService.size()), request, response);
   } else {
     handler = rest_.Call(request, response);
   }

@@ -1,15 +1,16 @@
 #ifndef CUBE_GUESTKERNEL_AGENT_ENVD_DAEMON_H_
 #define CUBE_GUESTKERNEL_AGENT_ENVD_DAEMON_H_
 
-#include <array>
 #include <cstdint>
 #include <memory>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "guestkernel/agent/envd/context.h"
+#include "guestkernel/agent/envd/filesystem_service.h"
 #include "guestkernel/agent/envd/process_service.h"
 #include "guestkernel/agent/envd/rest.h"
+#include "guestkernel/agent/envd/watcher_table.h"
 #include "guestkernel/agent/http/server.h"
 #include "guestkernel/agent/identity.h"
 #include "guestkernel/agent/loop/child_reaper.h"
@@ -47,6 +48,8 @@ class Daemon {
   std::unique_ptr<char[]> file_scratch_;
   Context context_;
   ProcessService processes_;
+  WatcherTable watchers_;
+  FilesystemService filesystem_;
   Rest rest_;
   http::Server server_;
 };

@@ -2,15 +2,18 @@
 
 #include <time.h>
 
-#include <cstdio>
 #include <optional>
 #include <utility>
 
 #include "base/json_writer.h"
 #include "guestkernel/agent/connect/message.h"
 #include "guestkernel/agent/envd/clock_setting.h"
+#include "guestkernel/agent/envd/compose.h"
+#include "guestkernel/agent/envd/download.h"
 #include "guestkernel/agent/envd/rest_error.h"
 #include "guestkernel/agent/envd/secret.h"
+#include "guestkernel/agent/envd/signature.h"
+#include "guestkernel/agent/envd/upload.h"
 #include "guestkernel/agent/http/simple_handlers.h"
 
 namespace cube::agent::envd {
@@ -58,7 +61,23 @@ std::unique_ptr<http::Handler> Rest::Call(const http::Request& request, http::Re
         },
         [response] { SendError(response, 413, "at most 1 MiB of settings are possible"); });
   }
+  if (request.path == "/files") return Files(request, response);
+  if (request.path == "/files/compose" && request.method == "POST") {
+    return std::make_unique<Compose>(response, context_, watchers_);
+  }
   return nullptr;
+}
+
+std::unique_ptr<http::Handler> Rest::Files(const http::Request& request, http::Response* response) {
+  const bool post = request.method == "POST";
+  if (!post && request.method != "GET" && request.method != "HEAD") {
+    return AnswerError(response, 405, "files are read by GET and written by POST");
+  }
+  std::optional<std::string> refused =
+      WhyUnsigned(request, post ? "write" : "read", context_->settings.access_token, time(nullptr));
+  if (refused) return AnswerError(response, 401, *refused);
+  if (post) return std::make_unique<Upload>(request, response, context_, watchers_);
+  return std::make_unique<Download>(request, response, context_);
 }
 
 void Rest::Init(http::Response* response, const std::string& body) {
