@@ -132,6 +132,22 @@ struct StartHeader {
 // The child's stdin, stdout and stderr are the console, which becomes its controlling terminal.
 inline constexpr uint32_t kStartOnConsole = 1;
 
+// The agent's own program, which does what guests may lack programs for:
+//   as USER[:GROUP] -- PROGRAM [ARGUMENT]...    becomes that user, and then the program
+//   step USER[:GROUP] -- PROGRAM [ARGUMENT]...  the same in a child; then ends everything else that
+//                                               runs and leaves the root disk clean, for a layer
+//   unpack                                      makes the files that come on stdin
+//                                               (base/file_stream.h); leaves the disk clean
+inline constexpr char kAgentProgram[] = "/proc/1/exe";
+
+// With the word cube_warmup=1 on the kernel's command line the agent starts what this file of the root
+// disk says before it parks: strings, each ended by a zero byte: the seconds the second command may
+// take until it succeeds, the user, the working directory, a command for /bin/sh that goes on running,
+// a command that succeeds once that one is ready, or nothing; then NAME=value.
+inline constexpr char kWarmUpPath[] = "/etc/cube/warm-up";
+inline constexpr char kWarmUpLog[] = "/var/log/cube-start.log";
+inline constexpr size_t kWarmUpFixedStrings = 5;
+
 struct SignalPayload {
   uint32_t signal;
 };

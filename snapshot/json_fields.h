@@ -15,6 +15,7 @@ class JsonFields {
  public:
   explicit JsonFields(const boost::json::object& object) : object_(object) {}
 
+  bool Has(const char* name) const { return object_.contains(name); }
   Result<std::string> String(const char* name) const;
   Result<uint64_t> Number(const char* name) const;
   Result<bool> Bool(const char* name) const;

@@ -59,6 +59,10 @@ std::string Manifest::ToJson() const {
   writer.EndArray();
   writer.Key("hardware");
   hardware.Write(&writer);
+  if (!defaults.empty()) {
+    writer.Key("defaults");
+    defaults.Write(&writer);
+  }
   writer.Key("state_bytes").Uint(state_bytes);
   writer.Key("state_xxh3").String(state_xxh3);
   writer.Key("cold").Bool(cold);
@@ -105,6 +109,10 @@ Result<Manifest> Manifest::Parse(std::string_view text) {
   CUBE_ASSIGN(manifest.devices, fields.Strings("devices", 64));
   CUBE_ASSIGN(JsonFields hardware, fields.Object("hardware"));
   CUBE_ASSIGN(manifest.hardware, Hardware::Read(hardware));
+  if (fields.Has("defaults")) {
+    CUBE_ASSIGN(JsonFields defaults, fields.Object("defaults"));
+    CUBE_ASSIGN(manifest.defaults, Defaults::Read(defaults));
+  }
   if (manifest.hardware.DeviceNames() != manifest.devices) {
     return Errorf("\"devices\" and \"hardware\" do not name the same");
   }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "snapshot/defaults.h"
 #include "snapshot/hardware.h"
 
 namespace cube::snapshot {
@@ -26,6 +27,7 @@ struct Manifest {
   std::string kernel;                // the guest kernel's command line, for people
   std::vector<std::string> devices;  // names, in the order the guest knows them
   Hardware hardware;                 // those devices
+  Defaults defaults;                 // of programs in clones; not in the file if there are none
   uint64_t state_bytes = 0;
   std::string state_xxh3;  // xxh3-64 of the file `state`
   bool cold = false;  // its memory is in a page store: the file is `memory.cold` (ColdIndex)

@@ -29,6 +29,8 @@
 #include "guestkernel/agent/root_disk.h"
 #include "guestkernel/agent/settle.h"
 #include "guestkernel/agent/shares.h"
+#include "guestkernel/agent/tools/tools.h"
+#include "guestkernel/agent/tools/warm_up.h"
 
 namespace cube::agent {
 namespace {
@@ -122,6 +124,12 @@ Status Main() {
                              .on_identity = [&](const Identity& identity) {
                                daemon.TakeIdentity(identity);
                              }}));
+  Status warm = WarmUpIfAsked();
+  if (!warm.ok()) {
+    Log(warm.error().message());
+    device.doorbell.Send(abi::Command::kExit, 1);
+    while (true) pause();
+  }
   Settle(&device.doorbell);
   agent->Park();
   CUBE_TRY(agent->Run());
@@ -132,7 +140,9 @@ Status Main() {
 }  // namespace
 }  // namespace cube::agent
 
-int main() {
+int main(int argc, char** argv) {
+  // PID 1 may have arguments, too: words of the kernel's command line.
+  if (getpid() != 1 && argc > 1) return cube::agent::RunTool(argc, argv);
   cube::Status status = cube::agent::Main();
   cube::agent::Die(status.error());
 }

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
+#include <utility>
 
 namespace cube::vmm {
 namespace {
@@ -50,14 +52,19 @@ GuestSession::~GuestSession() { WatchInput(false); }
 
 Status GuestSession::Start(const GuestCommand& command) {
   std::string payload;
+  std::vector<std::string> arguments = command.arguments;
+  if (!command.user.empty()) {
+    const std::string words[] = {abi::kAgentProgram, "as", command.user, "--"};
+    arguments.insert(arguments.begin(), std::begin(words), std::end(words));
+  }
   abi::StartHeader start = {};
   start.flags = command.on_console ? abi::kStartOnConsole : 0;
-  start.argument_count = static_cast<uint32_t>(command.arguments.size());
+  start.argument_count = static_cast<uint32_t>(arguments.size());
   start.variable_count = static_cast<uint32_t>(command.environment.size());
   start.rows = command.rows;
   start.columns = command.columns;
   AppendObject(&payload, start);
-  for (const auto* strings : {&command.arguments, &command.environment}) {
+  for (const auto* strings : {&std::as_const(arguments), &command.environment}) {
     for (const std::string& text : *strings) payload.append(text.c_str(), text.size() + 1);
   }
   payload.append(command.directory.c_str(), command.directory.size() + 1);

@@ -24,6 +24,7 @@ struct GuestCommand {
   std::vector<std::string> arguments;
   std::vector<std::string> environment;  // NAME=value
   std::string directory;
+  std::string user;  // "" or NAME or NUMBER, perhaps with :GROUP
   bool on_console = false;
   uint16_t rows = 0, columns = 0;
 };

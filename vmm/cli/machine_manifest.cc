@@ -15,7 +15,7 @@ const char* Ring0Name(Ring0Mode mode) {
 }
 
 snapshot::Manifest DescribeMachine(const MachineConfig& config, const snapshot::Hardware& hardware,
-                                   const Machine& machine) {
+                                   const Machine& machine, const snapshot::Defaults& defaults) {
   snapshot::Manifest about;
   about.memory_bytes = config.memory;
   about.cpus = config.cpus;
@@ -23,6 +23,7 @@ snapshot::Manifest DescribeMachine(const MachineConfig& config, const snapshot::
   about.kernel = machine.command_line();
   for (const auto& device : machine.virtio()) about.devices.push_back(device->name());
   about.hardware = hardware;
+  about.defaults = defaults;
   for (snapshot::DiskHardware& disk : about.hardware.disks) {
     // Of the snapshot it came from.
     disk.layer_blocks = 0;

@@ -10,9 +10,10 @@ namespace cube::vmm {
 // As manifests and reports have it.
 const char* Ring0Name(Ring0Mode mode);
 
-// What a snapshot of `machine`, made with `config` and `hardware`, says about it.
+// What a snapshot of `machine`, made with `config` and `hardware`, says about it. `defaults` are those
+// of what it was cloned from.
 snapshot::Manifest DescribeMachine(const MachineConfig& config, const snapshot::Hardware& hardware,
-                                   const Machine& machine);
+                                   const Machine& machine, const snapshot::Defaults& defaults);
 
 // Whether a snapshot that says `about` can be loaded into `machine` as it runs.
 bool IsOfMachine(const snapshot::Manifest& about, const MachineConfig& config,

@@ -17,6 +17,8 @@
 #include "vmm/cli/store_command.h"
 #include "vmm/cli/template_command.h"
 #include "vmm/cli/template_folder.h"
+#include "vmm/cli/template_program.h"
+#include "vmm/cli/template_prune.h"
 #include "vmm/cli/zygote_command.h"
 
 namespace {
@@ -82,11 +84,37 @@ CLI::Option* AddMachineOptions(CLI::App* app, cube::vmm::RunOptions* run, std::s
 
 // `cube-vmm template`, as given.
 struct TemplateWords {
-  std::string action;  // "build", "list", "inspect", "rm"; "" for another command
+  std::string action;  // "build", "list", "inspect", "rm", "prune"; "" for another command
   std::string name;
   bool force = false;
   bool json = false;
+  cube::vmm::TemplateSource source;
 };
+
+// What of the options of `template build` is not about the machine.
+void AddBuildOptions(CLI::App* build, TemplateWords* words, cube::vmm::RunOptions* run) {
+  cube::vmm::TemplateSource* source = &words->source;
+  build->add_option("--timeout", run->timeout, "seconds until it is given up (120)")
+      ->check(CLI::PositiveNumber);
+  CLI::Option* image = build->add_option(
+      "--image", source->image, "its root disk is this container image: an OCI layout's folder, or\n"
+      "a tar of one, or of 'docker save'");
+  CLI::Option* name = build->add_option("--image-name", source->image_name,
+                                        "which, of a file with more than one");
+  build->add_option("--steps", source->steps, "its root disk is made by the steps in this file")
+      ->excludes(image)->excludes(name);
+  build->add_option("--context", source->context,
+                    "the folder that COPY copies from (that of the file of steps)");
+  build->add_option("--disk-size", source->disk_size,
+                    "the root disk's size, a number with M or G; the content and room for more");
+  build->add_option("-e,--env", run->defaults.environment, "NAME=VALUE for commands in its clones")
+      ->allow_extra_args(false);
+  build->add_option("-w,--workdir", run->defaults.directory, "working directory of such commands");
+  build->add_option("-u,--user", run->defaults.user, "USER[:GROUP] they run as");
+  build->add_option("--entrypoint", run->defaults.entrypoint,
+                    "the first words of the command of 'clone --own-command', one each time")
+      ->allow_extra_args(false);
+}
 
 // The option of the initrd of the machine that is built.
 CLI::Option* AddTemplateCommands(CLI::App* app, TemplateWords* words, cube::vmm::RunOptions* run,
@@ -95,8 +123,7 @@ CLI::Option* AddTemplateCommands(CLI::App* app, TemplateWords* words, cube::vmm:
   group->require_subcommand(1);
   CLI::App* build = group->add_subcommand("build", "Boot a machine and freeze it once it is warm");
   CLI::Option* initrd = AddMachineOptions(build, run, rootfs);
-  build->add_option("--timeout", run->timeout, "seconds until it is given up (120)")
-      ->check(CLI::PositiveNumber);
+  AddBuildOptions(build, words, run);
   CLI::App* list = group->add_subcommand("list", "All of them, those that run has made as well");
   CLI::App* inspect = group->add_subcommand("inspect", "What one holds; whether it runs here");
   CLI::App* remove = group->add_subcommand("rm", "Delete one");
@@ -104,7 +131,9 @@ CLI::Option* AddTemplateCommands(CLI::App* app, TemplateWords* words, cube::vmm:
   for (CLI::App* one : {build, inspect, remove}) {
     one->add_option("name", words->name, "its name, in $CUBE_HOME/templates")->required();
   }
-  for (CLI::App* one : {build, list, inspect, remove}) {
+  build->add_option("command", run->defaults.command, "the command of 'clone --own-command'");
+  CLI::App* prune = group->add_subcommand("prune", "Delete disks of builds that none needs");
+  for (CLI::App* one : {build, list, inspect, remove, prune}) {
     one->add_flag("--json", words->json, "the answer as JSON, errors as well");
     one->callback([one, words] { words->action = one->get_name(); });
   }
@@ -115,6 +144,7 @@ int TemplateCommand(const TemplateWords& words, cube::vmm::RunOptions run, uint6
   constexpr double kBuildSeconds = 120;
   if (words.action == "list") return cube::vmm::TemplateListCommand(words.json);
   if (words.action == "inspect") return cube::vmm::TemplateInspectCommand(words.name, words.json);
+  if (words.action == "prune") return cube::vmm::TemplatePruneCommand(words.json);
   if (words.action == "rm") {
     return cube::vmm::TemplateRemoveCommand(words.name, words.force, words.json);
   }
@@ -194,8 +224,8 @@ int main(int argc, char** argv) {
                         "write where the guest kernel spent its time (needs --system-map)");
     run_app->add_option("-e,--env", run.environment, "NAME=VALUE for the command")
         ->allow_extra_args(false);
-    run_app->add_option("-w,--workdir", run.directory, "the command's working directory")
-        ->capture_default_str();
+    run_app->add_option("-w,--workdir", run.directory, "the command's working directory (/)");
+    run_app->add_option("-u,--user", run.user, "USER[:GROUP] that it runs as (root)");
     run_app->add_option("command", run.command,
                         "what to run; none on a terminal: a shell, Ctrl-A x leaves");
     run_app->footer(
@@ -237,7 +267,11 @@ int main(int argc, char** argv) {
     }
     clone_app->add_option("-e,--env", run.environment, "NAME=VALUE for the command")
         ->allow_extra_args(false);
-    clone_app->add_option("-w,--workdir", run.directory, "the command's working directory");
+    clone_app->add_option("-w,--workdir", run.directory,
+                          "the command's working directory (the template's)");
+    clone_app->add_option("-u,--user", run.user, "USER[:GROUP] that it runs as (the template's)");
+    clone_app->add_flag("--own-command", run.own_command,
+                        "run the template's command; what is given are its arguments");
     clone_app->add_option("command", run.command, "what to run; none: wait for requests");
     CLI::App* zygote_app =
         app.add_subcommand("zygote", "Fork clones of a template on request, each parked");
@@ -296,6 +330,10 @@ int main(int argc, char** argv) {
   if (!request.empty()) return cube::vmm::ControlCommand(sandbox, request, control_json);
   if (is_zygote) return cube::vmm::ZygoteCommand(zygote);
   if (is_host) return cube::vmm::HostCommand(host_json);
+  if (words.source.given()) {
+    return cube::vmm::RunTemplateProgram(words.name, words.source, run, rootfs, has_initrd,
+                                         words.json);
+  }
   cube::Status placed = PlaceRootDisk(rootfs, has_initrd, &run);
   if (!placed.ok()) return cube::vmm::AnswerError(placed.error(), words.json);
   if (!words.action.empty()) return TemplateCommand(words, std::move(run), start);
@@ -304,7 +342,6 @@ int main(int argc, char** argv) {
     if (!path.ok()) return cube::vmm::AnswerError(path.error(), run.json);
     run.snapshot = *path;
   }
-  auto environment = DefaultEnvironment();
-  run.environment.insert(run.environment.begin(), environment.begin(), environment.end());
+  run.common_environment = DefaultEnvironment();
   return cube::vmm::RunCommand(run, start);
 }

@@ -372,6 +372,7 @@ Result<std::string> Run::OnStart(const ControlRequest& request, ControlConnectio
   CUBE_ASSIGN(identity.access_token, request.String("token", ""));
   CUBE_ASSIGN(identity.environment, request.Strings("environment"));
   identity.environment.push_back("CUBE_SANDBOX_ID=" + id_);
+  snapshot::AddMissingVariables(TemplateDefaults().environment, &identity.environment);
   CUBE_TRY(WriteIdentity(machine_->memory().mailbox(), identity));
   CUBE_TRY(Attach());
   CUBE_TRY(machine_->Start());
@@ -420,11 +421,30 @@ void Run::MakeSession() {
                                             std::move(callbacks));
 }
 
-Status Run::StartSession() {
+Result<GuestCommand> Run::MakeCommand() const {
+  const snapshot::Defaults defaults = TemplateDefaults();
   GuestCommand command;
   command.arguments = options_.command;
+  if (options_.own_command) {
+    command.arguments = defaults.entrypoint;
+    const auto& rest = options_.command.empty() ? defaults.command : options_.command;
+    command.arguments.insert(command.arguments.end(), rest.begin(), rest.end());
+    if (command.arguments.empty()) return Errorf("this template has no command of its own");
+  }
+  command.directory = options_.directory.empty() ? defaults.directory : options_.directory;
+  command.user = options_.user.empty() ? defaults.user : options_.user;
   command.environment = options_.environment;
-  command.directory = options_.directory;
+  snapshot::AddMissingVariables(defaults.environment, &command.environment);
+  for (const std::string& variable : options_.common_environment) {
+    // That of another user than root is found where the user is.
+    if (!command.user.empty() && variable.starts_with("HOME=")) continue;
+    snapshot::AddMissingVariables({variable}, &command.environment);
+  }
+  return command;
+}
+
+Status Run::StartSession() {
+  CUBE_ASSIGN(GuestCommand command, MakeCommand());
   command.on_console = interactive_;
   if (interactive_) {
     command.arguments = {"/bin/sh", "-l"};
@@ -449,6 +469,7 @@ Status Run::WriteOwnIdentity() {
   identity.sandbox_id = id_;
   identity.hostname = HostName();
   identity.environment = {"CUBE_SANDBOX_ID=" + id_};
+  snapshot::AddMissingVariables(TemplateDefaults().environment, &identity.environment);
   return WriteIdentity(machine_->memory().mailbox(), identity);
 }
 
@@ -465,7 +486,8 @@ Status Run::Freeze() {
   freezing_ = false;
   machine_->Stop();
   bool only = !options_.freeze_as.empty();
-  Status built = templates_->Build(*kvm_, config_, hardware_, &*machine_, only);
+  Status built =
+      templates_->Build(*kvm_, config_, hardware_, options_.defaults, &*machine_, only);
   if (only) {
     Finish(built.ok() ? 0 : kStatusVmmError, built.ok() ? "" : built.error().message());
     return OkStatus();
@@ -496,6 +518,11 @@ void Run::OnCommand(abi::Command command, uint32_t argument) {
       return;
     }
     case abi::Command::kExit:
+      if (freezing_) {
+        Finish(kStatusVmmError, "what was to be started before the template is frozen did not: " +
+                                    io_.console().LastLine());
+        return;
+      }
       time_.exited = MonotonicNow();
       exiting_ = true;
       exit_status_ = static_cast<int>(argument & 0xff);

@@ -69,6 +69,7 @@ class Run {
 
   void MakeSession();
   Status StartSession();
+  Result<GuestCommand> MakeCommand() const;
   std::string HostName() const;
   Status WriteOwnIdentity();
   Status Begin();
@@ -83,7 +84,13 @@ class Run {
   Status WriteProfile(const GuestProfiler& profiler);
 
   // Without a command: a machine that is used by its control socket.
-  bool serves() const { return options_.serve && options_.command.empty(); }
+  bool serves() const {
+    return options_.serve && options_.command.empty() && !options_.own_command;
+  }
+  // What the snapshot that this is a clone of says about programs.
+  snapshot::Defaults TemplateDefaults() const {
+    return base_ != nullptr ? base_->manifest().defaults : snapshot::Defaults{};
+  }
 
   const RunOptions options_;
   RunTimeline time_;

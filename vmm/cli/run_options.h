@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "snapshot/defaults.h"
 #include "vmm/cli/device_options.h"
 
 namespace cube::vmm {
@@ -37,8 +38,13 @@ struct RunOptions {
   std::string console;  // where the serial console's output goes: "", "-" for stderr, or a file
   std::string profile;  // file for a profile of the guest kernel, by System.map
   std::vector<std::string> environment;
-  std::string directory = "/";
+  // What a command finds in its environment unless it, or the template, says otherwise.
+  std::vector<std::string> common_environment;
+  std::string directory;  // "": the template's, or else "/"
+  std::string user;       // NAME or NUMBER, perhaps with :GROUP; "": the template's, or else root
   std::vector<std::string> command;
+  bool own_command = false;     // the template's, of which `command` are the last arguments
+  snapshot::Defaults defaults;  // of the template that is made
   DeviceOptions devices;
   std::string ring0 = "auto";  // or "kvm", "engine": who runs it where KVM only emulates it
   std::string kvm = "/dev/kvm";

@@ -226,7 +226,9 @@ Status SandboxControl::TakeSnapshot(const ControlRequest& request, ControlConnec
   if (child == 0) {
     const Machine& machine = *owner_.machine();
     auto answer =
-        WriteSnapshot(path, durable, DescribeMachine(*owner_.config, *owner_.hardware, machine),
+        WriteSnapshot(path, durable,
+                      DescribeMachine(*owner_.config, *owner_.hardware, machine,
+                                      base_->manifest().defaults),
                       frozen.state, machine.memory(), frozen.disks, base_.get(), diff);
     std::string text = answer.ok() ? *answer : ErrorAnswer(answer.error());
     (void)WriteAll(writer.get(), {reinterpret_cast<const uint8_t*>(text.data()), text.size()},
@@ -258,7 +260,7 @@ Result<std::string> SandboxControl::SnapshotBooted(const std::string& path, bool
     CUBE_ASSIGN(Frozen frozen, Freeze(machine));
     CUBE_ASSIGN(std::string text,
                 WriteSnapshot(path, durable,
-                              DescribeMachine(*owner_.config, *owner_.hardware, *machine),
+                              DescribeMachine(*owner_.config, *owner_.hardware, *machine, {}),
                               frozen.state, machine->memory(), frozen.disks, nullptr, false));
     CUBE_TRY(BecomeCloneOf(path));
     return text;

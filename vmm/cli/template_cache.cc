@@ -43,14 +43,15 @@ std::optional<snapshot::Snapshot> TemplateCache::Find() const {
 }
 
 Status TemplateCache::Build(const Kvm& kvm, const MachineConfig& config,
-                            const snapshot::Hardware& hardware, Machine* machine,
-                            bool durable) const {
+                            const snapshot::Hardware& hardware, const snapshot::Defaults& defaults,
+                            Machine* machine, bool durable) const {
   CUBE_ASSIGN(MachineState state, machine->Save(kvm));
   std::error_code failed;
   std::filesystem::create_directories(CubeHome() + "/templates", failed);
   if (failed) return Errorf("%s/templates: %s", CubeHome().c_str(), failed.message().c_str());
   CUBE_ASSIGN(snapshot::SnapshotWriter writer,
-              snapshot::SnapshotWriter::Create(path_, DescribeMachine(config, hardware, *machine)));
+              snapshot::SnapshotWriter::Create(
+                  path_, DescribeMachine(config, hardware, *machine, defaults)));
   CUBE_ASSIGN(std::vector<snapshot::PageRun> runs, snapshot::PrivateRuns(machine->memory()));
   CUBE_TRY(writer.WriteBase(state, machine->memory(), runs));
   CUBE_ASSIGN(auto disks, CaptureDisks(machine, hardware, nullptr));

@@ -29,7 +29,7 @@ class TemplateCache {
   // Freezes `machine`, which has been stopped where its agent parked.
   // `durable`: it is on the disk when this returns.
   Status Build(const Kvm& kvm, const MachineConfig& config, const snapshot::Hardware& hardware,
-               Machine* machine, bool durable) const;
+               const snapshot::Defaults& defaults, Machine* machine, bool durable) const;
 
  private:
   std::string path_;

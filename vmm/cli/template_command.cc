@@ -27,6 +27,7 @@ Status Build(const std::string& name, RunOptions options, uint64_t start) {
   if (std::filesystem::exists(std::filesystem::symlink_status(path, failed))) {
     return Errorf("there is a template \"%s\" already", name.c_str());
   }
+  CUBE_TRY(options.defaults.Check());
   options.serve = options.boot = true;
   options.freeze_as = path;
   Run run(options, start);
@@ -62,6 +63,20 @@ void PrintTable(const std::vector<TemplateInfo>& all) {
            static_cast<unsigned long long>(manifest.memory_bytes / kMiB), manifest.cpus,
            manifest.ring0.c_str(), mib, manifest.created.c_str(),
            manifest.parent.empty() ? "-" : manifest.parent.c_str());
+  }
+}
+
+void PrintDefaults(const snapshot::Defaults& defaults) {
+  if (defaults.empty()) return;
+  printf("\ndefaults:      user %s, working directory %s\n",
+         defaults.user.empty() ? "root" : defaults.user.c_str(),
+         defaults.directory.empty() ? "/" : defaults.directory.c_str());
+  for (const std::string& variable : defaults.environment) printf("  %s\n", variable.c_str());
+  for (const auto* words : {&defaults.entrypoint, &defaults.command}) {
+    if (words->empty()) continue;
+    printf(words == &defaults.entrypoint ? "  entrypoint:" : "  command:");
+    for (const std::string& word : *words) printf(" %s", word.c_str());
+    printf("\n");
   }
 }
 
@@ -116,6 +131,7 @@ void PrintInspected(const Inspected& all) {
   for (const snapshot::Section& section : all.sections) {
     printf(" %s %u (%zu bytes)", SectionName(section.tag), section.number, section.bytes.size());
   }
+  PrintDefaults(manifest.defaults);
   printf("\non this host:  %s\n", all.why_not.empty() ? "can be restored" : all.why_not.c_str());
 }
 
@@ -133,7 +149,9 @@ std::string InspectedJson(const Inspected& all) {
     json.BeginObject().Key("name").String(SectionName(section.tag));
     json.Key("number").Uint(section.number).Key("bytes").Uint(section.bytes.size()).EndObject();
   }
-  json.EndArray().Key("restorable").Bool(all.why_not.empty());
+  json.EndArray().Key("defaults");
+  manifest.defaults.Write(&json);
+  json.Key("restorable").Bool(all.why_not.empty());
   if (!all.why_not.empty()) json.Key("reason").String(all.why_not);
   return json.EndObject().text();
 }

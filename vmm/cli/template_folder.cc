@@ -34,7 +34,20 @@ std::string Shown(const std::string& name) {
   return name.size() > kMaxName ? shown + "..." : shown;
 }
 
-// Folders directly in `folder` that are not on their way to or from being snapshots.
+// A snapshot that builds on the one with this id, or nothing.
+std::optional<std::string> FindChild(const std::string& id) {
+  for (const std::string& kind : VisibleFolders(CubeHome())) {
+    std::string folder = CubeHome() + "/" + kind;
+    for (const std::string& name : VisibleFolders(folder)) {
+      auto manifest = snapshot::Manifest::Load(folder + "/" + name);
+      if (manifest.ok() && manifest->parent == id) return folder + "/" + name;
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
 std::vector<std::string> VisibleFolders(const std::string& folder) {
   std::vector<std::string> names;
   std::error_code failed;
@@ -49,20 +62,6 @@ std::vector<std::string> VisibleFolders(const std::string& folder) {
   std::sort(names.begin(), names.end());
   return names;
 }
-
-// A snapshot that builds on the one with this id, or nothing.
-std::optional<std::string> FindChild(const std::string& id) {
-  for (const std::string& kind : VisibleFolders(CubeHome())) {
-    std::string folder = CubeHome() + "/" + kind;
-    for (const std::string& name : VisibleFolders(folder)) {
-      auto manifest = snapshot::Manifest::Load(folder + "/" + name);
-      if (manifest.ok() && manifest->parent == id) return folder + "/" + name;
-    }
-  }
-  return std::nullopt;
-}
-
-}  // namespace
 
 std::string TemplatesFolder() { return CubeHome() + "/templates"; }
 

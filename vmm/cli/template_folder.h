@@ -23,6 +23,9 @@ Status CheckTemplateName(const std::string& name);
 // name. An error if there is no such template.
 Result<std::string> FindTemplate(const std::string& name_or_path);
 
+// Folders directly in `folder` that are not on their way to or from being snapshots, by name.
+std::vector<std::string> VisibleFolders(const std::string& folder);
+
 struct TemplateInfo {
   std::string name;
   std::string path;
