@@ -1,11 +1,13 @@
 #!/bin/bash
 # Builds a guest's root disk, or takes it from the cache, and prints the path of the image.
 #
-#   build-rootfs.sh debian|bench
+#   build-rootfs.sh debian|code|bench
 #
-# debian: Debian 12, small, with Python 3, for sandboxes. bench: the same and what benchmarks run in
-# a guest. An ext4 of 2 GiB, most of it free and sparse. The agent is not in it: it comes with the
-# VMM's initramfs (guestkernel/agent/root_disk.h).
+# debian: Debian 12, small, with Python 3, for sandboxes. code: the same and what the code interpreter
+# and the users of an E2B sandbox expect: IPython with numpy, pandas and matplotlib, Node, esbuild, git,
+# pip, sudo without a password. bench: debian and what benchmarks run in a guest. An ext4 of 2 GiB, or
+# 4 for code, most of it free and sparse. The agent is not in it: it comes with the VMM's initramfs
+# (guestkernel/agent/root_disk.h).
 #
 # Packages come from the Debian 12 sources this machine's apt is set up with. A build takes minutes,
 # so its result is kept outside the checkout, under ${CUBE_HOME:-/var/lib/cube}/cache/rootfs/KEY. The
@@ -17,8 +19,11 @@ readonly program=build-rootfs
 source "$(dirname "$(readlink -f "$0")")/lib/cache.sh"
 
 readonly kSuite=bookworm
-readonly kSize=2G
 readonly kPackages=(python3 ca-certificates curl procps iproute2 iputils-ping)
+# munkres: matplotlib needs it or scipy, which needs compilers.
+readonly kCodePackages=(
+  python3-ipykernel python3-numpy python3-pandas python3-matplotlib python3-munkres python3-pip
+  python3-venv python-is-python3 nodejs esbuild git sudo less vim-tiny wget unzip)
 readonly kBenchPackages=(fio iperf3)
 readonly kHooks=/usr/share/mmdebstrap/hooks/merged-usr
 # What apt and dpkg are to leave out of the image, now and in the guest.
@@ -50,19 +55,33 @@ debian_sources() {
     | grep -E "^deb [^ ]+ $kSuite(-[a-z-]+)? " | sort -u
 }
 
-# What this machine's apt needs to reach them. mmdebstrap's apt does not read the machine's
-# configuration, and the guest is not to keep it.
+# What this machine's apt needs to reach them, and what holds for the build only. mmdebstrap's apt does
+# not read the machine's configuration, and the guest is not to keep it. Recommended packages would be
+# compilers, debuggers and documentation: half of the image.
 write_apt_access() {
   apt-config dump --format '%F "%v";%n' Acquire::http Acquire::https > "$1"
+  echo 'APT::Install-Recommends "false";' >> "$1"
 }
 
+# Not of /proc in it, where a look at the wrong time keeps it from being unmounted.
 megabytes() {
-  echo "$(du -sm "$1" 2> /dev/null | cut -f 1) MiB of files"
+  echo "$(du -smx "$1" 2> /dev/null | cut -f 1) MiB of files"
+}
+
+# What an image of the code interpreter has besides its packages. pip may install for the machine:
+# nothing else manages it. matplotlib looks for fonts once, here.
+set_up_code() {
+  local tree=$1
+  echo 'user ALL=(ALL:ALL) NOPASSWD: ALL' > "$tree/etc/sudoers.d/user"
+  chmod 0440 "$tree/etc/sudoers.d/user"
+  rm -f "$tree"/usr/lib/python3*/EXTERNALLY-MANAGED
+  chroot "$tree" su -l user -c "python3 -c 'import matplotlib.font_manager'"
 }
 
 make_tree() {
   local tree=$1 work=$2 packages=("${kPackages[@]}") sources options=() option
   [[ $name != bench ]] || packages+=("${kBenchPackages[@]}")
+  [[ $name != code ]] || packages+=("${kCodePackages[@]}")
   mapfile -t sources < <(debian_sources)
   if ((${#sources[@]} == 0)); then
     # The lists apt knows its sources by are often removed from images of machines.
@@ -99,10 +118,11 @@ finish_tree() {
 # Nothing is left to be done at the first mount or by a count of mounts: inode tables and journal
 # are written here, and the checks by time are off. Journal: a crash leaves the files consistent.
 make_image() {
-  local uuid=c0be0000-0000-4000-8000-000000000001
-  mke2fs -q -t ext4 -b 4096 -m 0 -L root -U "$uuid" -e remount-ro -J size=16 \
+  local uuid=c0be0000-0000-4000-8000-000000000001 size=2G bytes_an_inode=16384
+  [[ $name != code ]] || size=4G bytes_an_inode=32768  # as many inodes, all of them written here
+  mke2fs -q -t ext4 -b 4096 -i "$bytes_an_inode" -m 0 -L root -U "$uuid" -e remount-ro -J size=16 \
     -E "lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,hash_seed=$uuid" \
-    -d "$1" "$2" "$kSize" > "$3/log" 2>&1 || { tail -n 20 "$3/log" >&2; fail "mke2fs failed"; }
+    -d "$1" "$2" "$size" > "$3/log" 2>&1 || { tail -n 20 "$3/log" >&2; fail "mke2fs failed"; }
   chmod 0444 "$2"
 }
 
@@ -113,6 +133,10 @@ build() {
   mkdir "$work"
   start_progress megabytes "$work/tree"
   make_tree "$work/tree" "$work"
+  if [[ $name == code ]]; then
+    set_up_code "$work/tree" > "$work/log" 2>&1 \
+      || { tail -n 20 "$work/log" >&2; fail "the image of the code interpreter could not be set up"; }
+  fi
   finish_tree "$work/tree"
   make_image "$work/tree" "$1/root.ext4" "$work"
 }
@@ -124,7 +148,7 @@ if [[ ${1-} == --key ]]; then
   exit
 fi
 
-[[ $# == 1 && $1 =~ ^(debian|bench)$ ]] || fail "usage: build-rootfs.sh debian|bench"
+[[ $# == 1 && $1 =~ ^(debian|code|bench)$ ]] || fail "usage: build-rootfs.sh debian|code|bench"
 name=$1
 check_tools
 cached rootfs "$(cache_key)" build

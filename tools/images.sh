@@ -3,7 +3,7 @@
 # where cube-vmm looks for them, $CUBE_HOME/images. What takes minutes is cached in $CUBE_HOME/cache,
 # keyed by what it is built from.
 #
-#   images.sh [debian|bench]...
+#   images.sh [debian|code|bench]...
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CUBE_HOME=${CUBE_HOME:-/var/lib/cube}

@@ -25,9 +25,9 @@ cached() {
   exec 9> "$cache/lock" || fail "cannot write $cache/lock"
   flock -n 9 || { echo "$program: waiting for another build" >&2; flock 9; }
   if [[ ! -d $entry ]]; then
-    rm -rf "$cache"/building.*  # of builders that died; they held the lock
+    rm -rf --one-file-system "$cache"/building.*  # of builders that died; they held the lock
     building=$(mktemp -d "$cache/building.XXXXXX")
-    trap 'end_progress; rm -rf "$building"' EXIT
+    trap 'end_progress; rm -rf --one-file-system "$building"' EXIT
     "$3" "$building"
     end_progress
     rm -rf "$building/work"
