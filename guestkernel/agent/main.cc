@@ -18,6 +18,7 @@
 #include "guestkernel/agent/envd/daemon.h"
 #include "guestkernel/agent/forward/forwarder.h"
 #include "guestkernel/agent/hosts_file.h"
+#include "guestkernel/agent/interpreter/daemon.h"
 #include "guestkernel/agent/log.h"
 #include "guestkernel/agent/loop/child_reaper.h"
 #include "guestkernel/agent/loop/event_loop.h"
@@ -36,6 +37,7 @@ namespace cube::agent {
 namespace {
 
 constexpr char kConsolePath[] = "/dev/ttyS0";
+constexpr char kWorkerFolder[] = "/run/cube-interpreter";
 constexpr char kHostName[] = "cube";
 
 struct ControlDevice {
@@ -81,13 +83,15 @@ std::optional<HostsFile> PrepareHosts() {
 
 // The ports that others on the machine and the host find the agent at. They are open before the
 // machine is frozen, so that a clone serves at once.
-void Listen(envd::Daemon* daemon, Forwarder* forwarder) {
+void Listen(envd::Daemon* daemon, interpreter::Daemon* interpreter, Forwarder* forwarder) {
   auto serve = [](auto* server, Result<UniqueFd> socket) -> Status {
     if (!socket.ok()) return socket.error();
     return server->Serve(std::move(socket).value());
   };
   Warn(serve(daemon, ListenOnTcp(envd::kPort)));
   Warn(serve(daemon, ListenOnVsock(envd::kPort)));
+  Warn(serve(interpreter, ListenOnTcp(interpreter::kPort)));
+  Warn(serve(interpreter, ListenOnVsock(interpreter::kPort)));
   Warn(serve(forwarder, ListenOnVsock(kForwardPort)));
 }
 
@@ -113,7 +117,9 @@ Status Main() {
   CUBE_ASSIGN(std::unique_ptr<ChildReaper> reaper, ChildReaper::Create(loop.get()));
   envd::Daemon daemon(loop.get(), reaper.get());
   Forwarder forwarder(loop.get());
-  Listen(&daemon, &forwarder);
+  interpreter::Daemon interpreter(daemon.context(), kWorkerFolder);
+  Listen(&daemon, &interpreter, &forwarder);
+  Warn(interpreter.Warm());
   CUBE_ASSIGN(std::unique_ptr<Agent> agent,
               Agent::Create({.mailbox = &device.mailbox,
                              .doorbell = &device.doorbell,
@@ -123,6 +129,7 @@ Status Main() {
                              .hosts = hosts ? &*hosts : nullptr,
                              .on_identity = [&](const Identity& identity) {
                                daemon.TakeIdentity(identity);
+                               interpreter.TakeIdentity();
                              }}));
   Status warm = WarmUpIfAsked();
   if (!warm.ok()) {

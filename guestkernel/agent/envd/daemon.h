@@ -36,6 +36,9 @@ class Daemon {
   // Becomes the daemon of a sandbox with this identity.
   void TakeIdentity(const Identity& identity) { context_.settings.Take(identity); }
 
+  // What others that serve this machine's clients share with it.
+  Context* context() { return &context_; }
+
   size_t connections() const { return server_.connections(); }
 
  private:

@@ -67,7 +67,7 @@ Status EventLoop::Run() {
     RunTimers();
     RunDeferred();
     bool sleep = sleeper_ == nullptr || sleeper_->BeforeSleep();
-    if (stopped_) return OkStatus();
+    if (std::exchange(stopped_, false)) return OkStatus();
     CUBE_TRY(Wait(sleep && deferred_.empty()));
   }
 }

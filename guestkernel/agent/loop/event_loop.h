@@ -57,7 +57,7 @@ class EventLoop {
   // `sleeper` outlives the loop.
   void SetSleeper(Sleeper* sleeper) { sleeper_ = sleeper; }
 
-  // Handles events until Stop(). An error means that the kernel refuses to wait.
+  // Handles events until Stop(); may be called again. An error means that the kernel refuses to wait.
   Status Run();
   void Stop() { stopped_ = true; }
 

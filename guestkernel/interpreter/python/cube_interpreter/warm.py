@@ -60,7 +60,9 @@ def _make_kernel():
     return kernel
 
 
-def _run_cells(kernel, cells):
+def warm_up(kernel, cells=_CELLS):
+    """Has a kernel run `cells` and forget them. Its objects are exempt from garbage collection, which
+    would write to the pages of all of them."""
     async def run():
         for cell in cells:
             await kernel.execute(cell, {})
@@ -69,16 +71,15 @@ def _run_cells(kernel, cells):
     asyncio.run(run())
     kernel.sink.muted = False
     kernel.shell.reset(new_session=True)
+    gc.collect()
+    gc.freeze()
 
 
 def warm_kernel(cells=_CELLS):
-    """A kernel that has run `cells` and forgotten them. Its objects are exempt from garbage
-    collection, which would write to the pages of all of them."""
+    """A kernel that has warmed up."""
     gc.disable()
     streams.install()
     _preload()
     kernel = _make_kernel()
-    _run_cells(kernel, cells)
-    gc.collect()
-    gc.freeze()
+    warm_up(kernel, cells)
     return kernel

@@ -7,7 +7,7 @@ import site
 import socket
 import sys
 
-from . import CONTROL_FD, context, fresh
+from . import CONTROL_FD, context, fresh, warm
 
 _REQUEST_LIMIT = 1 << 16
 
@@ -34,7 +34,7 @@ def _origin(name):
     return getattr(module, "__file__", None) or ""
 
 
-def _become_context(kernel, cwd, fds):
+def _become_context(kernel, request, fds):
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for fd, to in zip(fds, (CONTROL_FD, 1, 2)):
@@ -42,9 +42,11 @@ def _become_context(kernel, cwd, fds):
         os.close(fd)
     if _shadowed():
         os.set_inheritable(CONTROL_FD, True)
-        os.execv(sys.executable, [sys.executable, _program(), "context", cwd])
+        os.execv(sys.executable, [sys.executable, _program(), "context", request["cwd"]])
+    if request.get("warm"):
+        warm.warm_up(kernel)
     fresh.reseed()
-    context.serve(kernel, cwd)
+    context.serve(kernel, request["cwd"])
 
 
 def _program():
@@ -52,7 +54,7 @@ def _program():
 
 
 def serve(kernel):
-    """Forks a context for each request, {"cwd"} with the descriptors of its control socket, stdout
+    """Forks a context for each request, {"cwd", "warm"} with the descriptors of its control socket, stdout
     and stderr, until the control socket (SOCK_SEQPACKET: a request a packet) ends."""
     control = socket.socket(fileno=CONTROL_FD)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody here waits for contexts
@@ -65,7 +67,7 @@ def serve(kernel):
         if os.fork() == 0:
             control.detach()
             try:
-                _become_context(kernel, request["cwd"], fds)
+                _become_context(kernel, request, fds)
             finally:
                 os._exit(1)
         for fd in fds:
