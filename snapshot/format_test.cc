@@ -220,6 +220,33 @@ TEST_F(MemoryFileTest, DiffReadsBack) {
             "memory's index of 48 bytes is cut off");
 }
 
+// The short ones lie first, whatever their order in the image; past the page cache or not.
+TEST_F(MemoryFileTest, ShortAndLongRunsOfADiff) {
+  constexpr uint64_t kMib = 1 << 20;
+  for (uint64_t longest : {2 * kMib, 9 * kMib}) {
+    ASSERT_EQ(ftruncate(file_.get(), 0), 0);
+    std::vector<uint8_t> image(16 * kMib);
+    for (size_t i = 0; i < image.size(); ++i)
+      image[i] = static_cast<uint8_t>(i / kPage * 7 + i % 253);
+    std::vector<PageRun> runs = {
+        {0, kPage}, {kMib, longest}, {12 * kMib, kMib - kPage}, {14 * kMib, kMib}};
+    std::vector<std::span<const uint8_t>> pieces;
+    for (const PageRun& run : runs) pieces.push_back({image.data() + run.start, run.size});
+    MemoryFileInfo info = WriteDiffMemory(file_.get(), runs, pieces).value();
+    auto read = ReadDiffIndex(file_.get(), image.size()).value();
+    ASSERT_EQ(read.size(), runs.size());
+    EXPECT_EQ(read[2].file_offset, 2 * kPage);
+    EXPECT_EQ(read[1].file_offset, kMib + kPage);
+    for (const PlacedRun& run : read) {
+      std::vector<uint8_t> bytes(run.size);
+      ASSERT_EQ(pread(file_.get(), bytes.data(), run.size, static_cast<off_t>(run.file_offset)),
+                static_cast<ssize_t>(run.size));
+      EXPECT_EQ(memcmp(bytes.data(), image.data() + run.start, run.size), 0);
+    }
+    EXPECT_EQ(HashDiffMemory(file_.get()).value(), info.xxh3);
+  }
+}
+
 TEST_F(MemoryFileTest, EmptyDiff) {
   MemoryFileInfo info = WriteDiffMemory(file_.get(), {}, {}).value();
   EXPECT_TRUE(ReadDiffIndex(file_.get(), kPage).value().empty());

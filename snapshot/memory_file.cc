@@ -11,6 +11,7 @@
 
 #include "base/mapping.h"
 #include "snapshot/page_hasher.h"
+#include "snapshot/sequential_writer.h"
 
 namespace cube::snapshot {
 namespace {
@@ -18,6 +19,9 @@ namespace {
 constexpr uint64_t kPage = 4096;
 constexpr char kDiffMagic[8] = {'C', 'U', 'B', 'E', 'D', 'I', 'F', 'F'};
 constexpr uint32_t kDiffVersion = 1;
+// Of a diff's runs.
+constexpr uint64_t kLongRun = 1 << 20;
+constexpr uint64_t kLeastDirect = 8 << 20;
 
 struct DiffHeader {
   char magic[8];
@@ -182,9 +186,17 @@ Result<MemoryFileInfo> WriteDiffMemory(int fd, const std::vector<PageRun>& runs,
   MemoryFileInfo info;
   std::vector<PlacedRun> index;
   uint64_t data = RoundUp(sizeof(DiffHeader) + runs.size() * sizeof(PlacedRun));
+  uint64_t short_bytes = 0;
   for (const PageRun& run : runs) {
-    index.push_back({run.start, run.size, data + info.data_bytes});
     info.data_bytes += run.size;
+    if (run.size < kLongRun) short_bytes += run.size;
+  }
+  uint64_t next_short = data;
+  uint64_t next_long = data + short_bytes;
+  for (const PageRun& run : runs) {
+    uint64_t& next = run.size < kLongRun ? next_short : next_long;
+    index.push_back({run.start, run.size, next});
+    next += run.size;
   }
   DiffHeader header = {};
   memcpy(header.magic, kDiffMagic, sizeof kDiffMagic);
@@ -196,26 +208,17 @@ Result<MemoryFileInfo> WriteDiffMemory(int fd, const std::vector<PageRun>& runs,
   if (!index.empty()) {
     memcpy(front.data() + sizeof header, index.data(), index.size() * sizeof(PlacedRun));
   }
-  PageHasher hasher;
-  hasher.Add(front.data(), front.size());
-  CUBE_TRY(PwriteAll(fd, front.data(), front.size(), 0));
-  uint64_t offset = data;
-  for (std::span<const uint8_t> piece : pages) {
-    for (uint64_t at = 0; at < piece.size();) {
-      uint64_t size = std::min<uint64_t>(piece.size() - at, 1 << 20);
-      hasher.Add(piece.data() + at, size);
-      CUBE_TRY(PwriteAll(fd, piece.data() + at, size, offset));
-      at += size;
-      offset += size;
+  info.file_bytes = data + info.data_bytes;
+  const bool direct = info.file_bytes - next_short >= kLeastDirect;
+  CUBE_ASSIGN(auto writer,
+              SequentialWriter::Create(fd, info.file_bytes, direct ? next_short : UINT64_MAX));
+  CUBE_TRY(writer->Append(front));
+  for (bool is_long : {false, true}) {
+    for (std::span<const uint8_t> piece : pages) {
+      if ((piece.size() >= kLongRun) == is_long) CUBE_TRY(writer->Append(piece));
     }
   }
-  info.file_bytes = offset;
-  if (offset != data + info.data_bytes) {
-    return Errorf("%llu bytes of pages for runs of %llu",
-                  static_cast<unsigned long long>(offset - data),
-                  static_cast<unsigned long long>(info.data_bytes));
-  }
-  info.xxh3 = hasher.Hex();
+  CUBE_ASSIGN(info.xxh3, writer->Finish());
   return info;
 }
 

@@ -37,6 +37,7 @@ constexpr uint64_t kPageIsFile = 1 << 2;
 constexpr uint64_t kPageIsPresent = 1 << 3;
 constexpr uint64_t kPageIsSwapped = 1 << 4;
 constexpr uint64_t kPageIsZero = 1 << 5;
+constexpr uint64_t kPageIsHuge = 1 << 6;
 
 // Entries of /proc/PID/pagemap.
 constexpr uint64_t kEntryPresent = 1ull << 63;
@@ -70,13 +71,13 @@ Result<PageScan> PageScan::Open(Method method) {
 }
 
 Status PageScan::Find(std::span<const uint8_t> memory, uint64_t image_offset,
-                      std::vector<PageRun>* runs) {
-  return ioctl_ ? FindByIoctl(memory, image_offset, runs)
+                      std::vector<PageRun>* runs, Which which) {
+  return ioctl_ ? FindByIoctl(memory, image_offset, runs, which)
                 : FindByPagemap(memory, image_offset, runs);
 }
 
 Status PageScan::FindByIoctl(std::span<const uint8_t> memory, uint64_t image_offset,
-                             std::vector<PageRun>* runs) {
+                             std::vector<PageRun>* runs, Which which) {
   std::array<PmPageRegion, 512> regions;
   auto base = reinterpret_cast<uint64_t>(memory.data());
   PmScanArg argument = {};
@@ -88,7 +89,8 @@ Status PageScan::FindByIoctl(std::span<const uint8_t> memory, uint64_t image_off
   // Present or swapped, not of a file, and not the one page of zeros that stands for what was only
   // read of a stretch without a file: anonymous.
   argument.category_inverted = kPageIsFile | kPageIsZero;
-  argument.category_mask = kPageIsFile | kPageIsZero;
+  if (which == Which::kSmall) argument.category_inverted |= kPageIsHuge;
+  argument.category_mask = argument.category_inverted;
   argument.category_anyof_mask = kPageIsPresent | kPageIsSwapped;
   argument.return_mask = kPageIsPresent | kPageIsSwapped;
   while (argument.start < argument.end) {
@@ -137,6 +139,21 @@ Result<std::vector<PageRun>> PrivateRuns(const vmm::GuestMemory& memory) {
     offset += region.host.size();
   }
   return runs;
+}
+
+std::vector<PageRun> MappableRuns(const vmm::GuestMemory& memory, std::span<const PageRun> runs) {
+  std::vector<PageRun> cut;
+  for (PageRun run : runs) {
+    uint64_t end = 0;
+    for (const vmm::MemoryRegion& region : memory.regions()) {
+      end += region.host.size();
+      if (run.start >= end || run.size <= end - run.start) continue;
+      cut.push_back({run.start, end - run.start});
+      run = {end, run.start + run.size - end};
+    }
+    cut.push_back(run);
+  }
+  return cut;
 }
 
 }  // namespace cube::snapshot

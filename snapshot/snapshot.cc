@@ -45,6 +45,22 @@ Result<std::vector<uint8_t>> ReadSmallFile(const std::string& path, size_t limit
   return bytes;
 }
 
+// Each stretch of anonymous memory within an image is two mappings more, so they are long ones.
+constexpr uint64_t kLeastAnonymous = 2 << 20;
+
+// Joins runs with less than `least` between them.
+std::vector<PageRun> CloseGaps(const std::vector<PageRun>& runs, uint64_t least) {
+  std::vector<PageRun> joined;
+  for (const PageRun& run : runs) {
+    if (!joined.empty() && run.start - (joined.back().start + joined.back().size) < least) {
+      joined.back().size = run.start + run.size - joined.back().start;
+    } else {
+      joined.push_back(run);
+    }
+  }
+  return joined;
+}
+
 Error At(const std::string& file, const Error& error) { return Error(error).Wrap(file); }
 
 std::string ParentPath(const std::string& path, const std::string& parent) {
@@ -182,6 +198,10 @@ Status Snapshot::OpenMemory(const std::string& path) {
     // Without a stamp the next one reads it again; a folder that cannot be written to has none.
     (void)Stamp(path, info);
   }
+  if (is_base) {
+    CUBE_ASSIGN(std::vector<PageRun> data, FileDataRuns(file.get()));
+    layer.data = CloseGaps(data, kLeastAnonymous);
+  }
   layer.memory = std::make_shared<UniqueFd>(std::move(file));
   layers_.push_back(std::move(layer));
   return OkStatus();
@@ -267,6 +287,7 @@ Status Snapshot::OpenCold(const std::string& path, const LazyServer::Failed* fai
   auto image = ColdImage::Open(path, *index);
   if (!image.ok()) return At(path, image.error());
   layer.cold = std::move(*image);
+  layer.data = layer.cold->data_runs();
   if (failed != nullptr) {
     CUBE_ASSIGN(layer.lazy, LazyServer::Start(layer.cold, *failed));
   } else {
@@ -297,15 +318,15 @@ Status Snapshot::ForLayers(uint64_t start, uint64_t size, Use use) const {
   return OkStatus();
 }
 
-// Of a base in a page store, stretches without anything stored are anonymous: what is zero costs
-// nothing, and need not be served.
+// Long stretches without data are anonymous: what a guest writes there first is a page of zeros,
+// not one of the file's that has to be made, kept in the page cache and copied. In a page store's
+// image they need not be served either.
 Status Snapshot::MapBase(const vmm::GuestMemory& memory, const PageRun& run) const {
   const Layer& base = layers_[0];
   CUBE_TRY(memory.MapOver(run.start, run.size, base.fd(), run.start));
-  if (base.cold == nullptr) return OkStatus();
   uint64_t at = run.start;
   uint64_t end = run.start + run.size;
-  for (const PageRun& data : base.cold->data_runs()) {
+  for (const PageRun& data : base.data) {
     if (data.start + data.size <= at) continue;
     if (data.start >= end) break;
     if (data.start > at) CUBE_TRY(memory.MapOver(at, data.start - at, -1, 0));
@@ -325,7 +346,6 @@ Result<vmm::GuestMemory> Snapshot::MapMemory() const {
               vmm::GuestMemory::MapImage(manifest_.memory_bytes, layers_[0].fd()));
   uint64_t offset = 0;
   for (const vmm::MemoryRegion& region : memory.regions()) {
-    if (layers_[0].cold == nullptr) break;
     CUBE_TRY(MapBase(memory, {offset, region.host.size()}));
     offset += region.host.size();
   }
@@ -366,6 +386,23 @@ Result<std::vector<PageRun>> Snapshot::DataRuns() const {
     runs = MergeRuns(runs, own);
   }
   return runs;
+}
+
+std::vector<PageRun> Snapshot::AnonymousRuns() const {
+  std::vector<PageRun> mapped = layers_[0].data;
+  for (const Layer& layer : layers_) {
+    std::vector<PageRun> own;
+    for (const PlacedRun& run : layer.runs) own.push_back({run.start, run.size});
+    mapped = MergeRuns(mapped, own);
+  }
+  std::vector<PageRun> between;
+  uint64_t at = 0;
+  mapped.push_back({image_bytes(), 0});
+  for (const PageRun& run : mapped) {
+    if (run.start > at) between.push_back({at, run.start - at});
+    at = run.start + run.size;
+  }
+  return between;
 }
 
 Status Snapshot::Read(uint64_t offset, std::span<uint8_t> out) const {

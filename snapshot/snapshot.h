@@ -63,6 +63,8 @@ class Snapshot {
   uint64_t image_bytes() const { return vmm::GuestMemory::ImageSize(manifest_.memory_bytes); }
   // Where the memory image can be anything but zeros: sorted, whole pages.
   Result<std::vector<PageRun>> DataRuns() const;
+  // The stretches of the image that are zeros and mapped without a file: sorted, whole pages.
+  std::vector<PageRun> AnonymousRuns() const;
   // Copies a part of the image, which must be within it.
   Status Read(uint64_t offset, std::span<uint8_t> out) const;
 
@@ -72,6 +74,7 @@ class Snapshot {
 
     std::shared_ptr<UniqueFd> memory;
     std::vector<PlacedRun> runs;  // none for the base
+    std::vector<PageRun> data;    // of the base: what is mapped from the file, the rest being zeros
     // Of a base in a page store, instead of `memory`.
     std::shared_ptr<ColdImage> cold;
     std::shared_ptr<LazyServer> lazy;

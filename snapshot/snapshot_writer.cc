@@ -13,6 +13,7 @@
 #include <filesystem>
 
 #include "base/byte_io.h"
+#include "base/monotonic.h"
 #include "snapshot/layer_file.h"
 #include "snapshot/machine_sections.h"
 #include "snapshot/publish.h"
@@ -192,10 +193,6 @@ Result<std::string> SnapshotWriter::Publish(bool durable) {
   CUBE_TRY(WriteAll(file.get(), {reinterpret_cast<const uint8_t*>(text.data()), text.size()},
                     (path_ + "/manifest.json").c_str()));
   files_.push_back(std::move(file));
-  for (const UniqueFd& written : files_) {
-    if (durable && fsync(written.get()) < 0)
-      return ErrnoError("fsync of a file of %s", path_.c_str());
-  }
   std::vector<std::string> hashed = {"memory"};
   for (const DiskHardware& disk : manifest_.hardware.disks) {
     if (disk.layer_blocks != 0) hashed.push_back(disk.layer_name());
@@ -205,7 +202,7 @@ Result<std::string> SnapshotWriter::Publish(bool durable) {
     std::string path = temporary_ + "/" + name;
     if (stat(path.c_str(), &info) == 0) CUBE_TRY(Stamp(path, info));
   }
-  if (durable) CUBE_TRY(SyncFolder(temporary_));
+  if (durable) CUBE_TRY(Sync());
   // Fails if somebody else was first, for then the folder is there and not empty.
   if (rename(temporary_.c_str(), path_.c_str()) < 0) {
     if (errno == ENOTEMPTY || errno == EEXIST) return Errorf("%s exists already", path_.c_str());
@@ -214,6 +211,20 @@ Result<std::string> SnapshotWriter::Publish(bool durable) {
   temporary_.clear();
   if (durable) CUBE_TRY(SyncFolder(FolderOf(path_)));
   return manifest_.id;
+}
+
+Status SnapshotWriter::Sync() {
+  // All are under way, and their blocks laid out, before the first is waited for: one commit of the
+  // file system's journal has them all. What cannot be begun early is done by fsync.
+  for (const UniqueFd& file : files_) {
+    (void)sync_file_range(file.get(), 0, 0, SYNC_FILE_RANGE_WRITE);
+  }
+  for (const UniqueFd& file : files_) {
+    if (fsync(file.get()) < 0) return ErrnoError("fsync of a file of %s", path_.c_str());
+  }
+  CUBE_TRY(SyncFolder(temporary_));
+  synced_at_ = MonotonicNow();
+  return OkStatus();
 }
 
 Status RemoveSnapshot(const std::string& path) {

@@ -46,6 +46,8 @@ class SnapshotWriter {
   Result<std::string> Publish(bool durable);
 
   const Manifest& manifest() const { return manifest_; }
+  // When Publish() had all on the disk but its name, CLOCK_MONOTONIC nanoseconds; 0 if it did not.
+  uint64_t synced_at() const { return synced_at_; }
 
  private:
   SnapshotWriter(std::string path, std::string temporary, UniqueFd folder, Manifest manifest)
@@ -55,6 +57,7 @@ class SnapshotWriter {
         manifest_(std::move(manifest)) {}
   Result<UniqueFd> CreateFile(const char* name);
   Status WriteState(const vmm::MachineState& state);
+  Status Sync();
   Status WriteBaseBy(const vmm::MachineState& state,
                      const std::function<Result<MemoryFileInfo>(int fd)>& write);
 
@@ -63,6 +66,7 @@ class SnapshotWriter {
   UniqueFd folder_;
   Manifest manifest_;
   std::vector<UniqueFd> files_;
+  uint64_t synced_at_ = 0;
 };
 
 // Deletes the snapshot in the folder `path`: in one step, as seen by whoever looks for it there.

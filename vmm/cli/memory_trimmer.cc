@@ -14,6 +14,9 @@ namespace {
 constexpr uint64_t kIdleExits = 200;
 constexpr uint64_t kFirstSeconds = 1;
 constexpr uint64_t kLastSeconds = 64;
+constexpr uint64_t kSecond = 1'000'000'000;
+// Time for devices and requests between two stretches of that work.
+constexpr uint64_t kBetweenCollapses = 10'000'000;
 
 }  // namespace
 
@@ -21,7 +24,7 @@ Status MemoryTrimmer::Watch(EventLoop* loop) {
   CUBE_ASSIGN(timer_, Timer::Create());
   CUBE_TRY(loop->Add(timer_->fd(), EPOLLIN, [this](uint32_t) { Look(); }));
   seconds_ = kFirstSeconds;
-  Arm();
+  Arm(seconds_ * kSecond);
   return OkStatus();
 }
 
@@ -30,13 +33,18 @@ void MemoryTrimmer::Look() {
   uint64_t exits = machine_()->exits();
   bool idle = exits - exits_ < kIdleExits;
   exits_ = exits;
-  if (idle) Trim();
+  if (idle && !collapsing_) Trim();
+  collapsing_ = idle && collapse_();
+  if (collapsing_) {
+    Arm(kBetweenCollapses);
+    return;
+  }
   seconds_ = idle ? std::min(2 * seconds_, kLastSeconds) : kFirstSeconds;
-  Arm();
+  Arm(seconds_ * kSecond);
 }
 
 // A timer that cannot be set costs memory, nothing else.
-void MemoryTrimmer::Arm() { (void)timer_->Set(seconds_ * 1'000'000'000); }
+void MemoryTrimmer::Arm(uint64_t nanoseconds) { (void)timer_->Set(nanoseconds); }
 
 void MemoryTrimmer::Trim() {
   ReleaseProgramPages();

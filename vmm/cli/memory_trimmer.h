@@ -11,11 +11,14 @@
 
 namespace cube::vmm {
 
-// Gives memory back that ran a guest which has become idle. On the event loop's thread.
+// Gives memory back that ran a guest which has become idle, and has the rest made huge pages. On
+// the event loop's thread.
 class MemoryTrimmer {
  public:
-  // `machine` is asked for the machine when a look is taken.
-  explicit MemoryTrimmer(std::function<Machine*()> machine) : machine_(std::move(machine)) {}
+  // `machine` is asked for the machine when a look is taken; `collapse` tidies some of its memory,
+  // for some milliseconds, while it is idle, and says whether there is more to be done.
+  MemoryTrimmer(std::function<Machine*()> machine, std::function<bool()> collapse)
+      : machine_(std::move(machine)), collapse_(std::move(collapse)) {}
 
   // Looks from time to time whether the guest is idle.
   Status Watch(EventLoop* loop);
@@ -24,12 +27,14 @@ class MemoryTrimmer {
 
  private:
   void Look();
-  void Arm();
+  void Arm(uint64_t nanoseconds);
 
   std::function<Machine*()> machine_;
+  std::function<bool()> collapse_;
   std::optional<Timer> timer_;
   uint64_t seconds_ = 0;  // until the next look
   uint64_t exits_ = 0;    // at the last one
+  bool collapsing_ = false;
 };
 
 }  // namespace cube::vmm

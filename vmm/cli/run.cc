@@ -44,7 +44,8 @@ Run::Run(const RunOptions& options, uint64_t start)
            // What a queue of a thousand keys cannot take is lost, as on a real line.
            [this](std::span<const uint8_t> keys) { (void)machine_->serial().Receive(keys); },
            [this](int status, const std::string& reason) { Finish(status, reason); }}),
-      trimmer_([this] { return machine_.get(); }) {
+      trimmer_([this] { return machine_.get(); },
+               [this] { return control_ != nullptr && control_->CollapseMemory(); }) {
   time_.start = start;
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/byte_io.h"
 #include "base/monotonic.h"
+#include "snapshot/huge_pages.h"
 #include "snapshot/page_scan.h"
 #include "snapshot/snapshot_writer.h"
 #include "vmm/cli/machine_disks.h"
@@ -22,6 +23,9 @@ namespace cube::vmm {
 using ::cube::devices::blk::DiskStack;
 
 namespace {
+
+// Some milliseconds' worth: devices wait meanwhile.
+constexpr uint64_t kCollapseBytes = 8 << 20;
 
 // In the process that writes: all of it. The answer's text.
 Result<std::string> WriteSnapshot(const std::string& path, bool durable,
@@ -34,19 +38,8 @@ Result<std::string> WriteSnapshot(const std::string& path, bool durable,
   CUBE_ASSIGN(std::vector<snapshot::PageRun> runs, snapshot::PrivateRuns(memory));
   if (diff) {
     for (const snapshot::PageRun& run : runs) pages += run.size / kPageSize;
-    std::vector<snapshot::PageRun> limited;
-    for (snapshot::PageRun run : snapshot::LimitRuns(std::move(runs), snapshot::kMaxRuns)) {
-      // Joined across the end of a region: cut there again, for the host memory does not go on.
-      uint64_t end = 0;
-      for (const MemoryRegion& region : memory.regions()) {
-        end += region.host.size();
-        if (run.start >= end || run.size <= end - run.start) continue;
-        limited.push_back({run.start, end - run.start});
-        run = {end, run.start + run.size - end};
-      }
-      limited.push_back(run);
-    }
-    CUBE_TRY(writer.WriteDiff(state, memory, limited, *base));
+    runs = snapshot::MappableRuns(memory, snapshot::LimitRuns(std::move(runs), snapshot::kMaxRuns));
+    CUBE_TRY(writer.WriteDiff(state, memory, runs, *base));
   } else {
     // What nobody has written to is zeros, or as it is in the base.
     if (base != nullptr) {
@@ -66,7 +59,9 @@ Result<std::string> WriteSnapshot(const std::string& path, bool durable,
   for (const auto& disk : writer.manifest().hardware.disks) blocks += disk.layer_blocks;
   answer.Key("disk_blocks").Uint(blocks);
   answer.Key("write_ms").Double(Milliseconds(start, written));
-  answer.Key("publish_ms").Double(Milliseconds(written, MonotonicNow()));
+  const uint64_t synced = durable ? writer.synced_at() : written;
+  answer.Key("sync_ms").Double(Milliseconds(written, synced));
+  answer.Key("publish_ms").Double(Milliseconds(synced, MonotonicNow()));
   return answer.text();  // the caller ends the object
 }
 
@@ -250,8 +245,8 @@ Status SandboxControl::TakeSnapshot(const ControlRequest& request, ControlConnec
 }
 
 // What a machine without a base writes from here on could not be told: by KVM's log neither the
-// devices' nor the ring-0 engine's stores. So the guest waits until its snapshot is written, and its
-// memory becomes a private mapping of that, in which every store makes a page private.
+// devices' nor the ring-0 engine's stores. So the guest waits until its snapshot is written, and
+// its memory becomes a private mapping of that, in which every store makes a page private.
 Result<std::string> SandboxControl::SnapshotBooted(const std::string& path, bool durable) {
   Machine* machine = owner_.machine();
   uint64_t start = MonotonicNow();
@@ -306,6 +301,15 @@ Status SandboxControl::Fork(const ControlRequest& request, ControlConnection* fr
   }
   pending.reports = std::move(pipe.reader);
   return forks_.Await(std::move(pending));
+}
+
+bool SandboxControl::CollapseMemory() {
+  const GuestMemory& memory = owner_.machine()->memory();
+  std::vector<snapshot::PageRun> stretches = {{0, GuestMemory::ImageSize(memory.ram_size())}};
+  if (base_ != nullptr) stretches = base_->AnonymousRuns();
+  auto collapsed = snapshot::CollapsePrivate(memory, stretches, kCollapseBytes);
+  // A host that has no huge pages now may have some later.
+  return collapsed.ok() && collapsed->left != 0;
 }
 
 void SandboxControl::OnWriterDone(int fd) {

@@ -67,9 +67,12 @@ class SandboxControl {
 
   ControlServer& server() { return server_; }
   const std::shared_ptr<const snapshot::Snapshot>& base() const { return base_; }
-  // The machine's memory, just written to the snapshot `path`, becomes a private mapping of it, shared
-  // with its clones, and what differs from it can be told. Its vCPUs are stopped.
+  // The machine's memory, just written to the snapshot `path`, becomes a private mapping of it,
+  // shared with its clones, and what differs from it can be told. Its vCPUs are stopped.
   Status BecomeCloneOf(const std::string& path);
+  // Makes huge pages of some of the memory that the guest has filled, so that later snapshots and
+  // forks stop it for no longer than if it had written little. True if there is more to be done.
+  bool CollapseMemory();
   // `vsock`: where host clients find the guest; may be empty.
   void SetId(std::string id, std::string vsock) {
     id_ = std::move(id);
