@@ -138,7 +138,7 @@ def snapshots(args, home, memory):
             answer = ask(args, "snapshot", socket, out, "--diff")
             figures["paused"].append(answer["paused_ms"])
             figures["write"].append(answer["write_ms"])
-            figures["publish"].append(answer["publish_ms"])
+            figures["publish"].append(answer["sync_ms"] + answer["publish_ms"])
         size = answer["memory_file_bytes"] / 2**20
         # To what was there before it was written, and no more than a few pages from then on.
         for _ in range(5):

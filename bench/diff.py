@@ -2,12 +2,13 @@
 """Diff benchmark: snapshots of a running clone as diffs, against the memory it has written.
 
     bench/diff.py [--rounds N] [--memory MiB] [--dirty MiB ...] [--sizes MiB ...] [--restore MiB ...]
+                  [--idle SECONDS]
 
 First what the disk can do: that many MiB written in order past the page cache, one write at a time and
 several in flight, then fsync. Then, for each amount of memory written in a guest of --memory: the
 guest's pause, the writing of the snapshot while it runs on, the wait until it is on the disk, and its
 publishing, which the answer to the request waits for; and rollbacks to the template. The same in guests
-of other sizes with the same amount written. Then what a restore of such a diff takes to READY, with the
+of other sizes with the same amount written. Each has been idle for --idle seconds before. Then what a restore of such a diff takes to READY, with the
 memory in the page cache as the writer leaves it, and with none of it there. Medians, in ms; the load is
 that at the start of each table.
 """
@@ -77,7 +78,7 @@ class Sandbox:
         if said != "up":
             sys.exit("the sandbox did not start")
         self.socket = max(glob.glob(home + "/run/*.sock"), key=os.path.getmtime)
-        time.sleep(1)
+        time.sleep(args.idle)
 
     def snapshot(self, out):
         shutil.rmtree(out, ignore_errors=True)
@@ -153,12 +154,13 @@ def restores(args, home, memory):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--memory", type=int, default=1024)
+    parser.add_argument("--memory", type=int, default=1280)
+    parser.add_argument("--idle", type=float, default=5)
     parser.add_argument("--dirty", type=int, nargs="*", default=[0, 10, 50, 100, 200, 500])
     parser.add_argument("--sizes", type=int, nargs="*", default=[256, 512, 2048],
                         help="guests that have 0 and 100 MiB written")
     parser.add_argument("--restore", type=int, nargs="*", default=[7, 100, 500, 1024])
-    parser.add_argument("--restore-memory", type=int, default=2048)
+    parser.add_argument("--restore-memory", type=int, default=2304)
     parser.add_argument("--disk", type=int, default=100, help="MiB; 0: not")
     parser.add_argument("--vmm", default=BIN + "/vmm/cli/cube-vmm")
     parser.add_argument("--kernel", default=BIN + "/guestkernel/vmlinux")

@@ -1,7 +1,6 @@
 #include "snapshot/huge_pages.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
@@ -29,17 +28,10 @@ bool SameRuns(const std::vector<PageRun>& a, const std::vector<PageRun>& b) {
   });
 }
 
-class HugePagesTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (!PageScan::Open().value().uses_ioctl()) GTEST_SKIP() << "needs Linux 6.7 for PAGEMAP_SCAN";
-    if (access("/sys/kernel/mm/transparent_hugepage", F_OK) != 0) {
-      GTEST_SKIP() << "this kernel has no transparent huge pages";
-    }
-  }
-};
+// Before Linux 6.7 nothing is done.
+bool IsKnownHere() { return PageScan::Open().value().uses_ioctl(); }
 
-TEST_F(HugePagesTest, MemoryAndWhatIsPrivateStayAsTheyWere) {
+TEST(CollapsePrivate, MemoryAndWhatIsPrivateStayAsTheyWere) {
   vmm::GuestMemory memory = TestMemory();
   Fill(memory, 3 * kPage, 9 * kMib, 'a');
   Fill(memory, 20 * kMib, kMib, 'b');
@@ -48,8 +40,8 @@ TEST_F(HugePagesTest, MemoryAndWhatIsPrivateStayAsTheyWere) {
   // The run has three or four whole ones, however it lies in the host's memory.
   const PageRun all = {0, before.size()};
   Collapsed first = CollapsePrivate(memory, {&all, 1}, 2 * kMib).value();
-  EXPECT_EQ(first.done, 2 * kMib);
-  EXPECT_GE(first.left, 4 * kMib);
+  EXPECT_EQ(first.done, IsKnownHere() ? 2 * kMib : 0);
+  EXPECT_GE(first.left, IsKnownHere() ? 4 * kMib : 0);
   Collapsed rest = CollapsePrivate(memory, {&all, 1}, 64 * kMib).value();
   EXPECT_EQ(rest.done, first.left);
   EXPECT_EQ(rest.left, 0u);
@@ -59,7 +51,7 @@ TEST_F(HugePagesTest, MemoryAndWhatIsPrivateStayAsTheyWere) {
   EXPECT_EQ(CollapsePrivate(memory, {&all, 1}, 64 * kMib).value().done, 0u);
 }
 
-TEST_F(HugePagesTest, OnlyWhereThereIsNoFile) {
+TEST(CollapsePrivate, OnlyWhereThereIsNoFile) {
   std::string path = ::testing::TempDir() + "/huge-base";
   std::filesystem::remove_all(path);
   {
@@ -77,7 +69,7 @@ TEST_F(HugePagesTest, OnlyWhereThereIsNoFile) {
   Fill(memory, 0, 16 * kMib, 'y');
   const std::vector<uint8_t> before = ImageOf(memory);
   Collapsed collapsed = CollapsePrivate(memory, anonymous, 64 * kMib).value();
-  EXPECT_GE(collapsed.done, 4 * kMib);
+  EXPECT_GE(collapsed.done, IsKnownHere() ? 4 * kMib : 0);
   EXPECT_LE(collapsed.done, 6 * kMib);
   EXPECT_TRUE(ImageOf(memory) == before);
   // What is given back is the base's again, with and without a file.

@@ -19,8 +19,6 @@ namespace {
 constexpr uint64_t kPage = 4096;
 constexpr char kDiffMagic[8] = {'C', 'U', 'B', 'E', 'D', 'I', 'F', 'F'};
 constexpr uint32_t kDiffVersion = 1;
-// Of a diff's runs.
-constexpr uint64_t kLongRun = 1 << 20;
 constexpr uint64_t kLeastDirect = 8 << 20;
 
 struct DiffHeader {

@@ -51,6 +51,7 @@ Result<std::string> HashBaseMemory(int fd);
 // `pages` gives the content of a stretch of the image, in the order of `runs`, which are sorted and
 // do not overlap. The long ones lie behind the others and are not left in the page cache, if they
 // are much in all (SequentialWriter): what a machine needs to go on is scattered.
+inline constexpr uint64_t kLongRun = 1 << 20;
 Result<MemoryFileInfo> WriteDiffMemory(int fd, const std::vector<PageRun>& runs,
                                        const std::vector<std::span<const uint8_t>>& pages);
 // The index of a diff over an image of `image_bytes`; every run is within image and file, sorted,

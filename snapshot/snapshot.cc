@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -352,9 +353,17 @@ Result<vmm::GuestMemory> Snapshot::MapMemory() const {
   for (size_t i = 1; i < layers_.size(); ++i) {
     for (const PlacedRun& run : layers_[i].runs) {
       CUBE_TRY(memory.MapOver(run.start, run.size, layers_[i].fd(), run.file_offset));
+      auto slice = memory.ImageSlice(run.start, run.size);
+      if (slice && run.size >= kLongRun) (void)madvise(slice->data(), run.size, MADV_RANDOM);
     }
   }
   return memory;
+}
+
+void Snapshot::ReadAhead(const vmm::GuestMemory& memory) {
+  for (const vmm::MemoryRegion& region : memory.regions()) {
+    (void)madvise(region.host.data(), region.host.size(), MADV_NORMAL);
+  }
 }
 
 Status Snapshot::MapRuns(const vmm::GuestMemory& memory, const std::vector<PageRun>& runs) const {

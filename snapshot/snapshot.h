@@ -50,6 +50,10 @@ class Snapshot {
 
   // The memory as it was, mapped privately: what is written is the caller's alone.
   Result<vmm::GuestMemory> MapMemory() const;
+  // Of long runs of diffs, which are rarely in the page cache, single pages are read when they are
+  // touched, until ReadAhead(): what a machine needs of them before it is ready is little, and what
+  // lies around it would be megabytes. Then it is as with any file.
+  static void ReadAhead(const vmm::GuestMemory& memory);
   // Maps stretches of `memory` anew, so that they are as they were: what a machine that came from
   // this snapshot, or from a descendant of it, has changed. `runs` are sorted.
   Status MapRuns(const vmm::GuestMemory& memory, const std::vector<PageRun>& runs) const;

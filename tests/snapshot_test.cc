@@ -117,6 +117,53 @@ TEST_F(SnapshotTest, ABootedMachineHasABaseOnceItHasASnapshot) {
   }
 }
 
+// KiB of huge pages that the process of the sandbox with that control socket has.
+long HugeKib(const std::string& info) {
+  size_t pid = info.find("\"pid\":");
+  if (pid == std::string::npos) return -1;
+  std::ifstream in("/proc/" + std::to_string(atoi(info.c_str() + pid + 6)) + "/smaps_rollup");
+  std::string word;
+  while (in >> word) {
+    if (word != "AnonHugePages:") continue;
+    long kib = 0;
+    in >> kib;
+    return kib;
+  }
+  return -1;
+}
+
+// Memory that was filled some time ago has become huge pages, which are frozen, gone back to,
+// written to and forked as any.
+TEST_F(SnapshotTest, MemoryInHugePages) {
+  const std::string script =
+      "head -c 24000000 /dev/urandom > /tmp/data; i=0; "
+      "while read line; do i=$((i+1)); echo $i $(md5sum < /tmp/data); "
+      "[ \"$line\" ] && echo $line | dd of=/tmp/data bs=1 seek=12000000 conv=notrunc 2>/dev/null; "
+      "done";
+  Process sandbox(Command({"clone", template_, "--", "/bin/sh", "-c", script}));
+  std::string sum = NextAnswer(&sandbox).substr(2);
+  // The process looks whether its guest is idle; nothing tells of it.
+  while (HugeKib(Ask({"info", Socket(), "--json"}).out) < (8 << 10)) usleep(50000);
+  EXPECT_EQ(NextAnswer(&sandbox), "2 " + sum);
+  ASSERT_EQ(Ask({"snapshot", Socket(), work_ + "/one", "--diff"}).status, 0);
+  // It changes what is in a huge page; what was frozen, and what goes back to it, does not.
+  sandbox.Send("changed\n");
+  EXPECT_EQ(Line(&sandbox), "3 " + sum);
+  std::string changed = NextAnswer(&sandbox);
+  EXPECT_EQ(changed.substr(0, 2), "4 ");
+  EXPECT_NE(changed.substr(2), sum);
+  ASSERT_EQ(Ask({"snapshot", Socket(), work_ + "/two", "--diff"}).status, 0);
+  ASSERT_EQ(Ask({"rollback", Socket(), work_ + "/one"}).status, 0);
+  EXPECT_EQ(NextAnswer(&sandbox), "3 " + sum);
+  ASSERT_EQ(Ask({"rollback", Socket(), work_ + "/two"}).status, 0);
+  EXPECT_EQ(NextAnswer(&sandbox), "5 " + changed.substr(2));
+  EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
+  sandbox.Finish();
+  Process restored(Command({"restore", work_ + "/one"}));
+  EXPECT_EQ(NextAnswer(&restored), "3 " + sum);
+  EXPECT_EQ(restored.Finish().status, 0);
+}
+
 TEST_F(SnapshotTest, PauseStopsTheGuest) {
   Process counter(Counter());
   NextAnswer(&counter);

@@ -30,8 +30,8 @@ namespace {
 constexpr double kBirthSeconds = 10;
 // Nor is that of a clone: it may be one that cannot be woken, because a shell has its console.
 constexpr double kCloneSeconds = 30;
-// The time a guest takes until it has nothing left to do: Linux looks at its caches every two seconds,
-// and tells the host of 32 free areas at a time (mm/page_reporting.c).
+// The time a guest takes until it has nothing left to do: Linux looks at its caches every two
+// seconds, and tells the host of 32 free areas at a time (mm/page_reporting.c).
 constexpr uint32_t kSettleSeconds = 40;
 
 }  // namespace
@@ -208,10 +208,9 @@ Status Run::MakeMachine() {
   hardware_ = std::move(made.hardware);
   vsock_ = std::move(made.vsock);
   if (inherited_) {
-    CUBE_ASSIGN(machine_,
-                Machine::Restore(*kvm_, config_, std::move(inherited_->machine.memory),
-                                 inherited_->state, std::move(made.devices), &*loop_, MakeEvents(),
-                                 std::move(inherited_->machine.caches)));
+    CUBE_ASSIGN(machine_, Machine::Restore(*kvm_, config_, std::move(inherited_->machine.memory),
+                                           inherited_->state, std::move(made.devices), &*loop_,
+                                           MakeEvents(), std::move(inherited_->machine.caches)));
     inherited_.reset();
     return OkStatus();
   }
@@ -230,9 +229,10 @@ Status Run::MakeMachine() {
                   base_->manifest().ring0.c_str(), Ring0Name(ring0_));
   }
   CUBE_ASSIGN(GuestMemory memory, base_->MapMemory());
-  CUBE_ASSIGN(machine_, Machine::Restore(*kvm_, config_, std::move(memory), base_->state(),
-                                         std::move(made.devices), &*loop_, MakeEvents(),
-                                         rehearsal_ ? std::move(rehearsal_->caches) : std::nullopt));
+  CUBE_ASSIGN(machine_,
+              Machine::Restore(*kvm_, config_, std::move(memory), base_->state(),
+                               std::move(made.devices), &*loop_, MakeEvents(),
+                               rehearsal_ ? std::move(rehearsal_->caches) : std::nullopt));
   if (rehearsal_) {
     for (const snapshot::PageRun& run : rehearsal_->written) {
       machine_->memory().Populate(run.start, run.size);
@@ -458,8 +458,8 @@ Status Run::StartSession() {
   return session_->Start(command);
 }
 
-// Sandboxes that run beside others of the same snapshot must be told apart; what `run` starts for one
-// command is "cube", cloned or booted.
+// Sandboxes that run beside others of the same snapshot must be told apart; what `run` starts for
+// one command is "cube", cloned or booted.
 std::string Run::HostName() const {
   bool one_of_many = is_child_ || options_.parked || !options_.snapshot.empty();
   return one_of_many ? "cube-" + id_.substr(0, 8) : "cube";
@@ -533,6 +533,9 @@ void Run::OnCommand(abi::Command command, uint32_t argument) {
 
 void Run::OnReady() {
   time_.ready = MonotonicNow();
+  if (base_ != nullptr && !base_->manifest().parent.empty()) {
+    snapshot::Snapshot::ReadAhead(machine_->memory());
+  }
   if (starter_ != nullptr && control_->server().IsOpen(starter_)) {
     (void)starter_->Send(
         Format("{\"ok\":true,\"ready_ms\":%.3f}", Milliseconds(start_asked_, time_.ready)));
