@@ -138,8 +138,8 @@ TEST_F(SnapshotTest, MemoryInHugePages) {
   const std::string script =
       "head -c 24000000 /dev/urandom > /tmp/data; i=0; "
       "while read line; do i=$((i+1)); echo $i $(md5sum < /tmp/data); "
-      "[ \"$line\" ] && echo $line | dd of=/tmp/data bs=1 seek=12000000 conv=notrunc 2>/dev/null; "
-      "done";
+      "if [ \"$line\" ]; then echo $line | dd of=/tmp/data bs=1 seek=12000000 conv=notrunc "
+      "2>/dev/null; fi; done";
   Process sandbox(Command({"clone", template_, "--", "/bin/sh", "-c", script}));
   std::string sum = NextAnswer(&sandbox).substr(2);
   // The process looks whether its guest is idle; nothing tells of it.
