@@ -12,6 +12,14 @@ std::string CubeHome() {
 
 std::string RunFolder() { return CubeHome() + "/run"; }
 
+Status CheckSandboxId(const std::string& id) {
+  if (id.size() == kSandboxIdSize &&
+      id.find_first_not_of("0123456789abcdef") == std::string::npos) {
+    return OkStatus();
+  }
+  return Errorf("a sandbox's id has %zu of the digits 0-9 and a-f", kSandboxIdSize);
+}
+
 std::string ControlPath(const std::string& id) { return RunFolder() + "/" + id + ".sock"; }
 
 std::string LogPath(const std::string& id) { return RunFolder() + "/" + id + ".log"; }

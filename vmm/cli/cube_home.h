@@ -13,6 +13,10 @@ std::string CubeHome();
 // The folder of running sandboxes' files.
 std::string RunFolder();
 
+// A sandbox's id: so many lower-case hexadecimal digits, so that it is part of a file's name.
+inline constexpr size_t kSandboxIdSize = 20;
+Status CheckSandboxId(const std::string& id);
+
 // The control socket of the sandbox with that id, and its log.
 std::string ControlPath(const std::string& id);
 std::string LogPath(const std::string& id);

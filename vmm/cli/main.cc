@@ -249,6 +249,9 @@ int main(int argc, char** argv) {
         "--lazy", run.lazy, "load memory from the page store when it is touched");
     restore_app->add_flag("--eager", eager, "load it before the machine goes on (the default)")
         ->excludes(lazy);
+    restore_app->add_option("--id", run.id, "the sandbox's id, of 20 hexadecimal digits; a new one");
+    restore_app->add_flag("--parked", run.parked,
+                          "wait for a start by its control socket; stdout is told when it waits");
     AddStoreCommands(&app, &store);
     for (CLI::App* one : {clone_app, restore_app}) {
       one->add_flag("--json", run.json, "one JSON object a line: output, then the result");
@@ -314,7 +317,8 @@ int main(int argc, char** argv) {
     is_flatten = flatten_app->parsed();
     is_zygote = zygote_app->parsed();
     run.attach = restore_app->parsed();
-    run.serve = clone_app->parsed();
+    run.serve = clone_app->parsed() || run.parked;
+    run.log = run.parked;
     if (snapshot_app->parsed()) request = cube::vmm::SnapshotRequest(out, diff, true);
     if (fork_app->parsed()) request = cube::vmm::ForkRequest(count);
     if (rollback_app->parsed()) request = cube::vmm::RollbackRequest(out);
@@ -337,7 +341,7 @@ int main(int argc, char** argv) {
   cube::Status placed = PlaceRootDisk(rootfs, has_initrd, &run);
   if (!placed.ok()) return cube::vmm::AnswerError(placed.error(), words.json);
   if (!words.action.empty()) return TemplateCommand(words, std::move(run), start);
-  if (!run.snapshot.empty() && run.serve) {
+  if (!run.snapshot.empty() && run.serve && !run.attach) {
     auto path = cube::vmm::FindTemplate(run.snapshot);
     if (!path.ok()) return cube::vmm::AnswerError(path.error(), run.json);
     run.snapshot = *path;

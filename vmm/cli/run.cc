@@ -47,6 +47,8 @@ Run::Run(const RunOptions& options, uint64_t start)
       trimmer_([this] { return machine_.get(); },
                [this] { return control_ != nullptr && control_->CollapseMemory(); }) {
   time_.start = start;
+  // Whoever waits for it hears of all that goes wrong; the log takes the descriptor's place.
+  if (options.parked) report_.Reset(fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
 }
 
 Run::Run(const RunOptions& options, Prepared prepared, uint64_t start) : Run(options, start) {
@@ -83,13 +85,17 @@ std::unique_ptr<Run> Run::GoOnAsChild(std::unique_ptr<Run> parent) {
   options.attach = options.serve = options.log = true;
   options.parked = options.json = false;
   options.timeout = 0;
+  options.id = left->newborn_->id;
   options.command.clear();
   options.console.clear();
   options.profile.clear();
   // What is behind its devices on the host is not theirs: NICs have no network, the socket has a
   // path of its own.
   options.devices = {};
-  return std::make_unique<Run>(options, std::move(prepared), left->newborn_->asked);
+  auto child = std::make_unique<Run>(options, std::move(prepared), left->newborn_->asked);
+  child->given_.access_token = std::move(left->newborn_->token);
+  child->given_.environment = std::move(left->given_.environment);
+  return child;
 }
 
 void Run::ReportFailure(const Error& error) { Report(ErrorAnswer(error) + "\n"); }
@@ -306,8 +312,13 @@ Status Run::LimitTime(std::optional<Timer>* timer, double seconds, int status,
 }
 
 Status Run::MakeId() {
-  CUBE_ASSIGN(std::string id, snapshot::NewSnapshotId());
-  id_ = id.substr(0, 20);
+  if (options_.id.empty()) {
+    CUBE_ASSIGN(std::string id, snapshot::NewSnapshotId());
+    id_ = id.substr(0, kSandboxIdSize);
+  } else {
+    CUBE_TRY(CheckSandboxId(options_.id));
+    id_ = options_.id;
+  }
   CUBE_TRY(MakeRunFolder());
   CUBE_ASSIGN(claim_, ClaimId(id_));
   if (options_.log) return log_.Open(LogPath(id_));
@@ -367,14 +378,9 @@ Result<std::string> Run::OnStart(const ControlRequest& request, ControlConnectio
   if (op != "start") return Errorf("unknown operation \"%s\"", op.c_str());
   if (!options_.parked || start_asked_ != 0) return Errorf("this sandbox runs already");
   start_asked_ = MonotonicNow();
-  Identity identity;
-  identity.sandbox_id = id_;
-  identity.hostname = HostName();
-  CUBE_ASSIGN(identity.access_token, request.String("token", ""));
-  CUBE_ASSIGN(identity.environment, request.Strings("environment"));
-  identity.environment.push_back("CUBE_SANDBOX_ID=" + id_);
-  snapshot::AddMissingVariables(TemplateDefaults().environment, &identity.environment);
-  CUBE_TRY(WriteIdentity(machine_->memory().mailbox(), identity));
+  CUBE_ASSIGN(given_.access_token, request.String("token", ""));
+  CUBE_ASSIGN(given_.environment, request.Strings("environment"));
+  CUBE_TRY(WriteOwnIdentity());
   CUBE_TRY(Attach());
   CUBE_TRY(machine_->Start());
   starter_ = from;
@@ -397,7 +403,7 @@ void Run::SayParked() {
   answer.Key("restore: other state").Double(Milliseconds(marks.vcpus, marks.state));
   answer.Key("restore: after").Double(Milliseconds(marks.state, time_.created));
   answer.EndObject().EndObject();
-  Report(answer.text());
+  Report(answer.text() + "\n");
 }
 
 void Run::MakeSession() {
@@ -466,10 +472,10 @@ std::string Run::HostName() const {
 }
 
 Status Run::WriteOwnIdentity() {
-  Identity identity;
+  Identity identity = given_;
   identity.sandbox_id = id_;
   identity.hostname = HostName();
-  identity.environment = {"CUBE_SANDBOX_ID=" + id_};
+  identity.environment.push_back("CUBE_SANDBOX_ID=" + id_);
   snapshot::AddMissingVariables(TemplateDefaults().environment, &identity.environment);
   return WriteIdentity(machine_->memory().mailbox(), identity);
 }

@@ -18,6 +18,7 @@
 #include "vmm/cli/sandbox_control.h"
 #include "vmm/cli/sandbox_log.h"
 #include "vmm/cli/template_cache.h"
+#include "vmm/identity.h"
 #include "vmm/machine.h"
 
 namespace cube::vmm {
@@ -132,6 +133,7 @@ class Run {
   std::unique_ptr<SandboxControl> control_;
   uint64_t start_asked_ = 0;              // when, of a parked machine
   ControlConnection* starter_ = nullptr;  // who waits for kReady
+  Identity given_;                        // token and environment, by whoever started it
   bool is_child_ = false;                 // of a fork of another sandbox
   std::optional<Newborn> newborn_;        // in a child of a fork of this one
 };

@@ -26,8 +26,11 @@ struct RunOptions {
   bool attach = false;
   // Without a command: a machine that waits to be used by its control socket, not a shell.
   bool serve = false;
-  // Nothing is run until the control socket is asked for a start.
+  // Nothing is run until the control socket is asked for a start. stdout is told that it waits, as
+  // the zygote's peers are told of a clone.
   bool parked = false;
+  // The sandbox's id, as MakeId() makes them; empty: a new one.
+  std::string id;
   // The process has no caller to write to: stdout and stderr are a log of its own (sandbox_log.h).
   bool log = false;
   // The machine boots only to become the template in that folder, which is not there yet.

@@ -15,6 +15,7 @@
 #include "snapshot/huge_pages.h"
 #include "snapshot/page_scan.h"
 #include "snapshot/snapshot_writer.h"
+#include "vmm/cli/cube_home.h"
 #include "vmm/cli/machine_disks.h"
 #include "vmm/cli/machine_manifest.h"
 
@@ -283,6 +284,14 @@ Status SandboxControl::Fork(const ControlRequest& request, ControlConnection* fr
                   static_cast<unsigned long long>(count),
                   static_cast<unsigned long long>(SandboxForks::kMaxChildren));
   }
+  CUBE_ASSIGN(std::vector<std::string> ids, request.Strings("ids"));
+  CUBE_ASSIGN(std::vector<std::string> tokens, request.Strings("tokens"));
+  for (const auto* list : {&ids, &tokens}) {
+    if (list->empty() || list->size() == count) continue;
+    return Errorf("%zu ids or tokens for %llu clones", list->size(),
+                  static_cast<unsigned long long>(count));
+  }
+  for (const std::string& id : ids) CUBE_TRY(CheckSandboxId(id));
   CUBE_TRY(owner_.check_forkable());
   CUBE_ASSIGN(SandboxForks::Pipe pipe, SandboxForks::MakePipe());
   SandboxForks::Pending pending;
@@ -292,7 +301,9 @@ Status SandboxControl::Fork(const ControlRequest& request, ControlConnection* fr
   Newborn newborn;
   CUBE_ASSIGN(pending.forker, ForkFrozen(&newborn.machine, &pending.pause_ms));
   if (pending.forker == 0) {
-    SandboxForks::Multiply(count, pipe.writer.get());
+    uint64_t place = SandboxForks::Multiply(count, pipe.writer.get());
+    if (!ids.empty()) newborn.id = ids[place];
+    if (!tokens.empty()) newborn.token = tokens[place];
     server_.ForgetAfterFork();
     newborn.report = std::move(pipe.writer);
     newborn.asked = pending.asked;

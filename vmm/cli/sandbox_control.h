@@ -30,6 +30,8 @@ struct Newborn {
   Frozen machine;      // what it has inherited, beside the memory
   UniqueFd report;     // where it says that it is ready (SandboxForks), or why it will not be
   uint64_t asked = 0;  // when the fork was asked for, CLOCK_MONOTONIC nanoseconds
+  std::string id;      // what it is to be called; empty: a new one
+  std::string token;   // its access token; may be empty
 };
 
 // What can be done to a running sandbox from outside, by its control socket: requests are objects
@@ -40,7 +42,8 @@ struct Newborn {
 //   {"op":"pause"}  {"op":"resume"}
 //   {"op":"snapshot","path":P,"diff":true|false,"durable":true|false}
 //   {"op":"rollback","path":P}
-//   {"op":"fork","count":N}
+//   {"op":"fork","count":N,"ids":[ID,...],"tokens":[T,...]}   without ids the clones have new ones,
+//   without tokens none; what the parent's programs have in their environment theirs have, too
 //   {"op":"stop"}
 class SandboxControl {
  public:

@@ -66,12 +66,12 @@ Result<SandboxForks::Pipe> SandboxForks::MakePipe() {
   return pipe;
 }
 
-void SandboxForks::Multiply(uint64_t count, int report) {
+uint64_t SandboxForks::Multiply(uint64_t count, int report) {
   for (uint64_t i = 0; i < count; ++i) {
     pid_t child = fork();
     if (child == 0) {
       setsid();
-      return;
+      return i;
     }
     if (child > 0) continue;
     std::string text = ErrorAnswer(ErrnoError("fork")) + "\n";

@@ -28,8 +28,8 @@ class SandboxForks {
   static Result<Pipe> MakePipe();
 
   // In the process that the parent has forked: forks `count` children and ends. Returns in each of
-  // them, which belongs to no terminal.
-  static void Multiply(uint64_t count, int report);
+  // them, which belongs to no terminal: which one it is, from 0.
+  static uint64_t Multiply(uint64_t count, int report);
 
   // `loop` and `server` outlive it.
   SandboxForks(EventLoop* loop, ControlServer* server) : loop_(loop), server_(server) {}

@@ -24,11 +24,12 @@ Status SandboxLog::Open(const std::string& path) {
 }
 
 Status SandboxLog::Begin() {
-  CUBE_ASSIGN(UniqueFd file, OpenFile(path_, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600));
+  CUBE_ASSIGN(UniqueFd file, OpenFile(path_, O_WRONLY | O_CREAT | O_APPEND, 0600));
   for (int fd : {STDOUT_FILENO, STDERR_FILENO}) {
     if (dup2(file.get(), fd) < 0) return ErrnoError("dup2");
   }
-  size_ = 0;
+  struct stat info;
+  size_ = fstat(file.get(), &info) == 0 ? static_cast<size_t>(info.st_size) : 0;
   return OkStatus();
 }
 
