@@ -10,6 +10,10 @@ STATIC = select({
     "//conditions:default": ["-static"],
 })
 
+# For sources with Asio's coroutines: GCC 12 takes the frame's own operator delete, once its
+# operator new is inlined, for that of another allocator.
+COROUTINES = ["-Wno-mismatched-new-delete"]
+
 def cube_test(name, srcs, deps = [], size = "small", **kwargs):
     """A GoogleTest program."""
     native.cc_test(

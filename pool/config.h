@@ -1,0 +1,64 @@
+#ifndef CUBE_POOL_CONFIG_H_
+#define CUBE_POOL_CONFIG_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace cube::pool {
+
+// What happens to a sandbox whose time is over.
+enum class OnTimeout { kKill, kPause };
+
+// The warm pool of one template.
+struct PoolConfig {
+  uint32_t size = 4;                // parked clones to have ready
+  uint32_t concurrency = 2;         // of them being made at once, at most
+  uint32_t refill_per_second = 50;  // at most
+
+  bool operator==(const PoolConfig&) const = default;
+};
+
+// The node's configuration: one TOML file, of which every key has a default. docs/node.md lists
+// them. Values are within the ranges named there.
+struct Config {
+  // [node]
+  std::string home = "/var/lib/cube";  // templates, snapshots, the store, sockets
+  std::string vmm = "cube-vmm";        // the program; without a '/' it is looked for in $PATH
+  std::string socket;                  // the control socket; HOME/cubed.sock
+  std::string log_level = "info";
+  // [capacity]
+  uint64_t memory_mib = 0;        // that sandboxes may use; 0: what the host has less the reserve
+  uint64_t reserve_mib = 1024;    // of MemAvailable, which no sandbox and no pool may take
+  double memory_overcommit = 16;  // guests' memory together, as a multiple of that
+  double cpu_overcommit = 256;    // vCPUs together, as a multiple of the host's processors
+  uint32_t max_sandboxes = 1000;
+  // [sandbox]
+  uint32_t timeout_seconds = 300;  // unless a create says another
+  uint32_t max_timeout_seconds = 86400;
+  OnTimeout on_timeout = OnTimeout::kKill;
+  uint32_t ready_seconds = 10;        // an agent that takes longer is given up
+  uint32_t keep_dead_seconds = 3600;  // a dead sandbox's reason and log
+  uint32_t max_chain = 16;            // pauses that build upon one another
+  // [pressure]
+  double psi_some_avg10 = 20;  // percent, /proc/pressure/memory, from which on pools shrink
+  // [pool], and [template.NAME] for those that differ
+  PoolConfig pool;
+  std::map<std::string, PoolConfig> templates;
+
+  // The pool of the template `name`. Templates that `cube-vmm run` made for itself have none unless
+  // they are named.
+  PoolConfig PoolOf(const std::string& name) const;
+  std::string ControlSocket() const { return socket.empty() ? home + "/cubed.sock" : socket; }
+
+  // `text` may be anything; errors are "NAME:LINE: what is wrong", with the value and its range.
+  static Result<Config> Parse(std::string_view text, const std::string& name);
+  static Result<Config> Load(const std::string& path);
+};
+
+}  // namespace cube::pool
+
+#endif  // CUBE_POOL_CONFIG_H_

@@ -1,0 +1,159 @@
+#include "pool/daemon.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+
+#include "pool/plain_launcher.h"
+
+namespace cube::pool {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A sandbox is a socket and two descriptors of its process here.
+void RaiseDescriptorLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+}  // namespace
+
+Daemon::Daemon(DaemonOptions options)
+    : options_(std::move(options)),
+      io_(1),
+      signals_(io_, SIGTERM, SIGINT, SIGHUP),
+      children_(io_, SIGCHLD) {}
+
+Result<Config> Daemon::LoadConfig() const {
+  Config config;
+  if (!options_.config.empty()) {
+    CUBE_ASSIGN(config, Config::Load(options_.config));
+  }
+  if (!options_.home.empty()) config.home = fs::absolute(options_.home).lexically_normal();
+  if (!options_.vmm.empty()) config.vmm = options_.vmm;
+  return config;
+}
+
+Status Daemon::TakeLock(const std::string& home) {
+  std::error_code failed;
+  fs::create_directories(home, failed);
+  if (failed) return Errorf("%s: %s", home.c_str(), failed.message().c_str());
+  CUBE_ASSIGN(lock_, OpenFile(home + "/cubed.lock", O_RDWR | O_CREAT, 0600));
+  if (flock(lock_.get(), LOCK_EX | LOCK_NB) == 0) return OkStatus();
+  return Errorf("another cubed runs in %s", home.c_str());
+}
+
+Result<int> Daemon::Run() {
+  CUBE_ASSIGN(Config config, LoadConfig());
+  spdlog::set_level(spdlog::level::from_str(config.log_level));
+  if (options_.jail) {
+    return Errorf("this build cannot jail its machines; --no-jail runs them without");
+  }
+  spdlog::warn(
+      "--no-jail: EVERY MACHINE RUNS AS THIS USER, WITHOUT NAMESPACES, SECCOMP OR LIMITS. "
+      "A guest that breaks out of its VMM has all that cubed has. For debugging only.");
+  RaiseDescriptorLimit();
+  signal(SIGPIPE, SIG_IGN);
+  // A store that may not grow is an error like others.
+  signal(SIGXFSZ, SIG_IGN);
+  // A zygote that dies leaves its clones to us, not to a process that may not wait for them.
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  CUBE_TRY(TakeLock(config.home));
+  CUBE_ASSIGN(std::unique_ptr<PlainLauncher> launcher,
+              PlainLauncher::Create(io_, config.vmm, config.home + "/node"));
+  std::string socket = config.ControlSocket();
+  CUBE_ASSIGN(node_, Node::Create(io_, std::move(config), std::move(launcher)));
+  api_.emplace(ControlApi::Owner{node_.get(), [this] { Leave(0); }, [this] { return Reload(); }});
+  listener_.emplace(io_, &*api_, &node_->context().events);
+  AwaitSignal();
+  AwaitChildren();
+  Spawn(io_, Begin());
+  io_.run();
+  // Requests that are under way are not unwound, for they hold on to one another: what counts is in
+  // the store.
+  if (failed_) fprintf(stderr, "cubed: %s\n", failed_->message().c_str());
+  fflush(nullptr);
+  _exit(failed_ ? 1 : status_);
+}
+
+Task<void> Daemon::Begin() {
+  Outcome<Done> started = co_await node_->Start();
+  if (!started.ok()) {
+    failed_ = Error(started.refusal().message);
+    Leave(1);
+    co_return;
+  }
+  Status listening = listener_->Listen(node_->context().config.ControlSocket());
+  if (!listening.ok()) {
+    failed_ = listening.error();
+    Leave(1);
+    co_return;
+  }
+  spdlog::info("ready at {}", node_->context().config.ControlSocket());
+  puts("ready");
+  fflush(stdout);
+}
+
+Outcome<Done> Daemon::Reload() {
+  auto config = LoadConfig();
+  if (!config.ok()) return Refuse(Fault::kInvalid, "%.900s", config.error().message().c_str());
+  const Config& now = node_->context().config;
+  if (config->home != now.home || config->vmm != now.vmm ||
+      config->ControlSocket() != now.ControlSocket()) {
+    spdlog::warn("node.home, node.vmm and node.socket change when cubed is started again");
+    config->home = now.home;
+    config->vmm = now.vmm;
+    config->socket = now.socket;
+  }
+  spdlog::set_level(spdlog::level::from_str(config->log_level));
+  node_->Reload(std::move(*config));
+  spdlog::info("the configuration was read again");
+  return Done();
+}
+
+void Daemon::AwaitSignal() {
+  signals_.async_wait([this](boost::system::error_code failed, int signal) {
+    if (failed) return;
+    if (signal != SIGHUP) {
+      spdlog::info("signal {}: leaving; sandboxes live on", signal);
+      Leave(0);
+      return;
+    }
+    Outcome<Done> reloaded = Reload();
+    if (!reloaded.ok()) {
+      spdlog::error("the configuration stays as it was: {}", reloaded.refusal().message);
+    }
+    AwaitSignal();
+  });
+}
+
+void Daemon::AwaitChildren() {
+  children_.async_wait([this](boost::system::error_code failed, int) {
+    if (failed) return;
+    while (waitpid(-1, nullptr, WNOHANG) > 0) {
+    }
+    AwaitChildren();
+  });
+}
+
+// Whoever has asked for it is answered first.
+void Daemon::Leave(int status) {
+  status_ = status;
+  node_->Stop();
+  listener_->Close();
+  auto timer = std::make_shared<asio::steady_timer>(io_, milliseconds(20));
+  timer->async_wait([this, timer](boost::system::error_code) { io_.stop(); });
+}
+
+}  // namespace cube::pool

@@ -1,0 +1,68 @@
+#ifndef CUBE_POOL_LAUNCHER_H_
+#define CUBE_POOL_LAUNCHER_H_
+
+#include <string>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "pool/async.h"
+#include "pool/outcome.h"
+#include "pool/process_handle.h"
+#include "pool/records.h"
+
+namespace cube::pool {
+
+struct ZygoteSpec {
+  std::string folder;  // the template's
+  std::string socket;  // where it is to listen
+};
+
+struct RestoreSpec {
+  std::string folder;  // the snapshot's
+  std::string id;      // of the sandbox that goes on from it
+};
+
+// A request to a zygote: a line and the descriptors that go with it.
+struct CloneRequest {
+  std::string line;
+  std::vector<UniqueFd> descriptors;
+};
+
+// How the node's processes are started and what each of them may do. Everything that a jail
+// (namespaces, cgroups, uids, networks) has to know of a process's life comes by here; what the
+// processes do then is the same whoever started them.
+//
+// Processes outlive the daemon: they are sessions of their own, and hold nothing of it.
+class Launcher {
+ public:
+  virtual ~Launcher() = default;
+
+  // Starts the zygote of a template (vmm/cli/zygote_command.h). It listens once this returns.
+  virtual Task<Outcome<ProcessHandle>> StartZygote(ZygoteSpec spec) = 0;
+  // Starts a machine from a snapshot, parked: it waits for {"op":"start"} at ControlPath(id).
+  virtual Task<Outcome<ProcessHandle>> Restore(RestoreSpec spec) = 0;
+  // What a zygote is asked for a clone with.
+  virtual Outcome<CloneRequest> PrepareClone() = 0;
+
+  // Before the sandbox's vCPUs run: it gets no more than `limits` from here on. The process may
+  // have been parked for long, or be one that has survived the daemon.
+  virtual Outcome<Done> Confine(const std::string& id, const ProcessHandle& process,
+                                const Limits& limits) = 0;
+  // The process is gone, and `id` will not be used again: what was its own on the host goes, its
+  // log and its sockets among it.
+  virtual void Forget(const std::string& id) = 0;
+
+  // Where things of a sandbox are on the host.
+  virtual std::string ControlPath(const std::string& id) const = 0;
+  virtual std::string LogPath(const std::string& id) const = 0;
+  virtual std::string VsockPath(const std::string& id) const = 0;
+
+  // Everything that runs here and was started by this node, by this daemon or one before it.
+  virtual std::vector<ProcessHandle> FindAll() const = 0;
+  // Ids of sandboxes of which anything is left on the host, be it a file.
+  virtual std::vector<std::string> FindIds() const = 0;
+};
+
+}  // namespace cube::pool
+
+#endif  // CUBE_POOL_LAUNCHER_H_

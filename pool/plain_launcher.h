@@ -1,0 +1,50 @@
+#ifndef CUBE_POOL_PLAIN_LAUNCHER_H_
+#define CUBE_POOL_PLAIN_LAUNCHER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "pool/launcher.h"
+
+namespace cube::pool {
+
+// Processes as they are: of the daemon's own user, in its namespaces, without limits. For debugging
+// (--no-jail). Their $CUBE_HOME is a folder of the node's own, by which they are found again; a
+// `cube-vmm run` of a user is in another and left alone.
+class PlainLauncher : public Launcher {
+ public:
+  // `program`: cube-vmm. `folder`: the node's, which is made.
+  static Result<std::unique_ptr<PlainLauncher>> Create(asio::io_context& io, std::string program,
+                                                       std::string folder);
+
+  Task<Outcome<ProcessHandle>> StartZygote(ZygoteSpec spec) override;
+  Task<Outcome<ProcessHandle>> Restore(RestoreSpec spec) override;
+  Outcome<CloneRequest> PrepareClone() override;
+  Outcome<Done> Confine(const std::string& id, const ProcessHandle& process,
+                        const Limits& limits) override;
+  void Forget(const std::string& id) override;
+  std::string ControlPath(const std::string& id) const override { return RunFile(id, ".sock"); }
+  std::string LogPath(const std::string& id) const override { return RunFile(id, ".log"); }
+  std::string VsockPath(const std::string& id) const override { return RunFile(id, ".vsock"); }
+  std::vector<ProcessHandle> FindAll() const override;
+  std::vector<std::string> FindIds() const override;
+
+ private:
+  PlainLauncher(asio::io_context& io, std::string program, std::string folder)
+      : io_(io), program_(std::move(program)), folder_(std::move(folder)) {}
+
+  std::string RunFile(const std::string& id, const char* suffix) const {
+    return folder_ + "/run/" + id + suffix;
+  }
+  // Starts the program and waits until it has said a line with `"` + word + `"` in it.
+  Task<Outcome<ProcessHandle>> StartAndAwait(std::vector<std::string> arguments, std::string word);
+
+  asio::io_context& io_;
+  std::string program_;
+  std::string folder_;
+};
+
+}  // namespace cube::pool
+
+#endif  // CUBE_POOL_PLAIN_LAUNCHER_H_

@@ -1,0 +1,58 @@
+#ifndef CUBE_POOL_ZYGOTE_H_
+#define CUBE_POOL_ZYGOTE_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "pool/events.h"
+#include "pool/launcher.h"
+#include "pool/template_registry.h"
+#include "pool/vm.h"
+
+namespace cube::pool {
+
+// The zygote of one build of a template: started when the first clone is asked for, and again,
+// later and later each time, when it has died.
+class Zygote : public std::enable_shared_from_this<Zygote> {
+ public:
+  // `socket`: where it will listen; no other zygote's.
+  Zygote(asio::io_context& io, Launcher* launcher, Events* events, TemplateEntry entry,
+         std::string socket);
+
+  const TemplateEntry& entry() const { return entry_; }
+  // Starts it if it does not run. Waits for whoever is starting it already.
+  Task<Outcome<Done>> Start();
+  // A parked clone.
+  Task<Outcome<std::shared_ptr<Vm>>> Clone();
+  // Ends it; its clones live on. It is not started again.
+  void Stop();
+
+  bool running() const { return process_.Alive(); }
+  pid_t pid() const { return process_.pid(); }
+  uint64_t starts() const { return starts_; }
+  const std::string& last_error() const { return last_error_; }
+
+ private:
+  // Starts it again when it has ended.
+  Task<void> AwaitEnd();
+  // Until it may be started again.
+  Task<void> Pause();
+
+  asio::io_context& io_;
+  Launcher* launcher_;
+  Events* events_;
+  TemplateEntry entry_;
+  std::string socket_;
+  ProcessHandle process_;
+  AsyncLock starting_;
+  bool stopped_ = false;
+  uint64_t starts_ = 0;
+  uint32_t failures_ = 0;    // in a row
+  uint64_t not_before_ = 0;  // CLOCK_MONOTONIC nanoseconds
+  std::string last_error_;
+};
+
+}  // namespace cube::pool
+
+#endif  // CUBE_POOL_ZYGOTE_H_
