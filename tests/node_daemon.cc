@@ -1,0 +1,175 @@
+#include "tests/node_daemon.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "tests/vmm_command.h"
+
+namespace cube::testing {
+namespace {
+
+namespace fs = std::filesystem;
+namespace json = boost::json;
+
+void Must(bool good, const std::string& what) {
+  if (good) return;
+  fprintf(stderr, "%s\n", what.c_str());
+  abort();
+}
+
+}  // namespace
+
+bool IsOk(const json::object& answer) {
+  const json::value* ok = answer.if_contains("ok");
+  return ok != nullptr && ok->is_bool() && ok->get_bool();
+}
+
+std::string Text(const json::object& object, const char* member) {
+  const json::value* value = object.if_contains(member);
+  return value != nullptr && value->is_string() ? std::string(value->get_string()) : "";
+}
+
+const json::object& Inner(const json::object& object, const char* member) {
+  static const json::object kNothing;
+  const json::value* value = object.if_contains(member);
+  return value != nullptr && value->is_object() ? value->get_object() : kNothing;
+}
+
+NodeDaemon::NodeDaemon(const std::string& config) {
+  // A socket's path is short.
+  char folder[] = "/tmp/node-test-XXXXXX";
+  Must(mkdtemp(folder) != nullptr, "mkdtemp");
+  home_ = folder;
+  Must(setenv("CUBE_HOME", home_.c_str(), 1) == 0, "setenv");
+  Finished built = RunProcess({Env("CUBE_VMM"), "template", "build", "t", "--kernel",
+                               Env("CUBE_KERNEL"), "--initrd", Env("CUBE_INITRD")});
+  unsetenv("CUBE_HOME");
+  Must(built.status == 0, built.err);
+  Configure(config);
+}
+
+NodeDaemon::~NodeDaemon() {
+  if (process_.valid()) Crash();
+  for (pid_t pid : Machines()) kill(pid, SIGKILL);
+  AwaitMachines(0);
+  fs::remove_all(home_);
+}
+
+void NodeDaemon::Configure(const std::string& config) {
+  std::ofstream(home_ + "/cubed.toml") << config;
+}
+
+void NodeDaemon::Start() {
+  Finished up = RunProcess({Env("CUBE"), "--home", home_, "--json", "up", "--no-jail", "--vmm",
+                            fs::absolute(Env("CUBE_VMM")), "--config", home_ + "/cubed.toml"});
+  Must(up.status == 0, up.out + up.err);
+  json::object status = json::parse(up.out).as_object();
+  auto process = pool::ProcessHandle::Open(static_cast<pid_t>(status.at("pid").as_int64()));
+  Must(process.ok(), "cubed has ended");
+  process_ = std::move(*process);
+}
+
+void NodeDaemon::AwaitEnd() {
+  pollfd ended = {process_.fd(), POLLIN, 0};
+  while (poll(&ended, 1, -1) < 1) {
+  }
+  process_ = {};
+}
+
+void NodeDaemon::Crash() {
+  process_.Kill();
+  AwaitEnd();
+}
+
+void NodeDaemon::Stop() {
+  kill(process_.pid(), SIGTERM);
+  AwaitEnd();
+}
+
+json::object NodeDaemon::Ask(const json::object& request) {
+  auto connection = pool::ClientConnection::Open(home_ + "/cubed.sock");
+  if (!connection.ok()) return {{"ok", false}, {"error", connection.error().message()}};
+  auto answer = connection->Ask(json::serialize(request));
+  if (!answer.ok()) return {{"ok", false}, {"error", answer.error().message()}};
+  json::error_code failed;
+  json::value value = json::parse(*answer, failed);
+  Must(!failed && value.is_object(), "not an answer: " + *answer);
+  return value.get_object();
+}
+
+json::object NodeDaemon::Ask(const std::string& op, const std::string& id) {
+  json::object request = {{"op", op}};
+  if (!id.empty()) request["id"] = id;
+  return Ask(request);
+}
+
+std::string NodeDaemon::Create(const json::object& more) {
+  json::object request = {{"op", "sandbox.create"}};
+  if (!more.contains("snapshot")) request["template"] = "t";
+  for (const auto& [key, value] : more) request[key] = value;
+  json::object answer = Ask(request);
+  if (!IsOk(answer)) fprintf(stderr, "create: %s\n", Text(answer, "error").c_str());
+  return Text(Inner(answer, "sandbox"), "id");
+}
+
+std::string NodeDaemon::State(const std::string& id) {
+  return Text(Inner(Ask("sandbox.info", id), "sandbox"), "state");
+}
+
+std::vector<pid_t> NodeDaemon::Machines() const {
+  std::vector<pid_t> pids;
+  const std::string variable = "CUBE_HOME=" + home_ + "/node";
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    pid_t pid = atoi(entry.path().filename().c_str());
+    if (pid <= 0) continue;
+    std::ifstream in(entry.path() / "environ");
+    std::stringstream text;
+    text << in.rdbuf();
+    if (text.str().find(variable + '\0') != std::string::npos) pids.push_back(pid);
+  }
+  return pids;
+}
+
+void NodeDaemon::AwaitMachines(size_t count) const {
+  while (Machines().size() != count) usleep(2000);
+}
+
+void NodeDaemon::AwaitParked(int64_t count) {
+  for (;;) {
+    json::object status = Ask("node.status");
+    const json::value* parked = status.if_contains("parked");
+    if (parked != nullptr && parked->is_int64() && parked->get_int64() == count) return;
+    usleep(2000);
+  }
+}
+
+NodeEvents::NodeEvents(const NodeDaemon& node) {
+  auto opened = pool::ClientConnection::Open(node.home() + "/cubed.sock");
+  Must(opened.ok(), "events");
+  connection_.emplace(std::move(*opened));
+  Must(connection_->Ask("{\"op\":\"events\"}").ok(), "events");
+}
+
+json::object NodeEvents::AwaitAny(const std::function<bool(const json::object&)>& is_it) {
+  for (;;) {
+    auto line = connection_->Next();
+    Must(line.ok(), "the events have ended");
+    json::object event = json::parse(*line).as_object();
+    if (is_it(event)) return event;
+  }
+}
+
+std::string NodeEvents::Await(const std::string& id, const std::string& state) {
+  return Text(AwaitAny([&](const json::object& event) {
+                return Text(event, "id") == id && Text(event, "state") == state;
+              }),
+              "reason");
+}
+
+}  // namespace cube::testing

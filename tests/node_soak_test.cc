@@ -1,0 +1,188 @@
+// A node under load whose daemon, zygotes and machines are killed at random: what was acknowledged
+// is found again, or is dead with a reason, and in the end nothing is left.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <random>
+#include <set>
+#include <thread>
+
+#include "tests/node_daemon.h"
+#include "tests/vmm_command.h"
+
+namespace cube::testing {
+namespace {
+
+namespace fs = std::filesystem;
+namespace json = boost::json;
+
+constexpr int kClients = 3;
+// Something is killed once so many requests were answered.
+constexpr uint64_t kBetweenKills = 12;
+
+// Sandboxes that a client was told of, until it asks for their end.
+class Acknowledged {
+ public:
+  void Add(const std::string& id) {
+    std::lock_guard<std::mutex> guard(mutex_);
+    if (!id.empty()) ids_.insert(id);
+  }
+  // Nobody else's from here on; "" if there is none.
+  std::string TakeAny(std::mt19937* random) {
+    std::lock_guard<std::mutex> guard(mutex_);
+    if (ids_.empty()) return "";
+    auto one = std::next(ids_.begin(), static_cast<ptrdiff_t>((*random)() % ids_.size()));
+    std::string id = *one;
+    ids_.erase(one);
+    return id;
+  }
+  std::set<std::string> All() {
+    std::lock_guard<std::mutex> guard(mutex_);
+    return ids_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::set<std::string> ids_;
+};
+
+class Soak {
+ public:
+  Soak() : node_("[pool]\nsize = 3\n[sandbox]\nmax_chain = 4\n"), random_(std::random_device()()) {}
+
+  void Run(std::chrono::seconds time) {
+    node_.Start();
+    std::vector<std::thread> clients;
+    for (int i = 0; i < kClients; ++i) clients.emplace_back([this] { Work(); });
+    auto end = std::chrono::steady_clock::now() + time;
+    uint64_t kills = 0;
+    while (std::chrono::steady_clock::now() < end) {
+      uint64_t seen = answers_;
+      while (answers_ < seen + kBetweenKills && std::chrono::steady_clock::now() < end)
+        usleep(1000);
+      KillSomething();
+      ++kills;
+    }
+    stop_ = true;
+    for (std::thread& client : clients) client.join();
+    printf("%llu requests answered, %llu kills, %zu sandboxes left\n",
+           static_cast<unsigned long long>(answers_.load()), static_cast<unsigned long long>(kills),
+           acknowledged_.All().size());
+    CheckAll();
+    EndAll();
+  }
+
+ private:
+  void Work() {
+    std::mt19937 random(std::random_device{}());
+    while (!stop_) {
+      std::string id = acknowledged_.TakeAny(&random);
+      uint32_t what = random() % 8;
+      if (id.empty() || what == 0) {
+        if (!id.empty()) acknowledged_.Add(id);
+        if (acknowledged_.All().size() < 20) acknowledged_.Add(CreateQuietly());
+      } else if (what == 1) {
+        // Whatever comes of it, it was asked for.
+        Ask({{"op", "sandbox.kill"}, {"id", id}});
+        ended_.Add(id);
+      } else {
+        static constexpr const char* kOps[] = {"pause", "connect", "snapshot",
+                                               "fork",  "info",    "resume"};
+        std::string op = kOps[what - 2];
+        json::object answer = Ask({{"op", "sandbox." + op}, {"id", id}});
+        acknowledged_.Add(id);
+        if (op == "fork" && IsOk(answer)) {
+          for (const json::value& clone : answer.at("sandboxes").as_array()) {
+            acknowledged_.Add(Text(clone.as_object(), "id"));
+          }
+        }
+        if (op == "snapshot" && IsOk(answer)) {
+          Ask({{"op", "snapshot.delete"}, {"id", Text(Inner(answer, "snapshot"), "id")}});
+        }
+      }
+    }
+  }
+
+  json::object Ask(const json::object& request) {
+    json::object answer = node_.Ask(request);
+    ++answers_;
+    return answer;
+  }
+
+  std::string CreateQuietly() {
+    json::object answer = Ask({{"op", "sandbox.create"}, {"template", "t"}});
+    return Text(Inner(answer, "sandbox"), "id");
+  }
+
+  void KillSomething() {
+    if (random_() % 4 == 0) {
+      node_.Crash();
+      if (random_() % 2 == 0) KillOneProcess();
+      node_.Start();
+      CheckAll();
+    } else {
+      KillOneProcess();
+    }
+  }
+
+  void KillOneProcess() {
+    std::vector<pid_t> pids = node_.Machines();
+    if (!pids.empty()) kill(pids[random_() % pids.size()], SIGKILL);
+  }
+
+  // Asked for while the clients go on: one that has been taken meanwhile may be gone.
+  void CheckAll() {
+    for (const std::string& id : acknowledged_.All()) {
+      json::object answer = node_.Ask("sandbox.info", id);
+      if (!IsOk(answer) && (!acknowledged_.All().contains(id) || ended_.All().contains(id)))
+        continue;
+      ASSERT_TRUE(IsOk(answer)) << id << " " << json::serialize(answer);
+      const json::object& sandbox = Inner(answer, "sandbox");
+      if (Text(sandbox, "state") == "dead") {
+        EXPECT_NE(Text(sandbox, "reason"), "");
+      }
+    }
+  }
+
+  void EndAll() {
+    json::object all = node_.Ask("sandbox.list");
+    for (const json::value& one : all.at("sandboxes").as_array()) {
+      EXPECT_TRUE(IsOk(node_.Ask("sandbox.kill", Text(one.as_object(), "id"))));
+    }
+    // Those whose client heard of them, and not any more that they were deleted.
+    json::object snapshots = node_.Ask("snapshot.list");
+    for (const json::value& one : snapshots.at("snapshots").as_array()) {
+      EXPECT_TRUE(IsOk(node_.Ask("snapshot.delete", Text(one.as_object(), "id"))));
+    }
+    while (!fs::is_empty(node_.home() + "/snapshots")) usleep(1000);
+    // A zygote that was killed may have left clones that nobody knew: the next daemon finds them.
+    node_.Crash();
+    node_.Start();
+    node_.Stop();
+    node_.AwaitMachines(0);
+    size_t left = 0;
+    for (const auto& entry : fs::directory_iterator(node_.home() + "/node/run")) {
+      // Clones that were killed before anybody knew of them leave an empty log and a socket.
+      left += entry.path().extension() == ".sock" || !fs::is_empty(entry.path());
+    }
+    EXPECT_EQ(left, 0u);
+  }
+
+  NodeDaemon node_;
+  std::mt19937 random_;
+  Acknowledged acknowledged_, ended_;
+  std::atomic<uint64_t> answers_ = 0;
+  std::atomic<bool> stop_ = false;
+};
+
+TEST(NodeSoakTest, KilledAtRandomUnderLoad) {
+  Soak().Run(std::chrono::seconds(std::stoi(Env("CUBE_SOAK_SECONDS"))));
+}
+
+}  // namespace
+}  // namespace cube::testing
