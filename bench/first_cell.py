@@ -5,7 +5,7 @@
 
 For each of N clones of one template: the time of the restore up to READY as `cube-vmm run --json`
 reports it, of the first POST /execute of print(1) from connect to the end of the response, of the
-second one, of a first figure, and the clone's own memory (Private_Dirty of cube-vmm) before and after
+second one, of a first figure, and the clone's own memory (Anonymous of cube-vmm) before and after
 the first cell. Prints the machine, then a table: median, p90, least and most.
 """
 
@@ -42,9 +42,9 @@ def execute(path, code):
     return (time.monotonic() - start) * 1000
 
 
-def private_kib(pid):
+def anonymous_kib(pid):
     with open(f"/proc/{pid}/smaps_rollup") as rollup:
-        return sum(int(line.split()[1]) for line in rollup if line.startswith("Private_Dirty:"))
+        return sum(int(line.split()[1]) for line in rollup if line.startswith("Anonymous:"))
 
 
 def one(args, home, figures):
@@ -55,13 +55,13 @@ def one(args, home, figures):
     clone = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     if clone.stdout.readline() != b"up\n":
         raise SystemExit("the clone did not start")
-    before = private_kib(clone.pid)
+    before = anonymous_kib(clone.pid)
     first = execute(path, "print(1)")
-    after = private_kib(clone.pid)
+    after = anonymous_kib(clone.pid)
     row = {"first print(1), ms": first, "second print(2), ms": execute(path, "print(2)"),
            "first figure, ms": execute(path, FIGURE), "own memory before, KiB": before,
            "own memory after the first cell, KiB": after,
-           "own memory after the figure, KiB": private_kib(clone.pid)}
+           "own memory after the figure, KiB": anonymous_kib(clone.pid)}
     clone.stdin.close()
     clone.wait()
     if figures is not None:
