@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""What clients of a sandbox wait for: commands and files through vsock, on a clone.
+
+    bench/envd.py [--rounds N] [--mebibytes N] [--memory MIB]
+
+The root is the Debian disk (//guestkernel:debian). Times are from the request's first byte to the
+answer's last, each on a new connection, as the SDK's first request is:
+  health          GET /health
+  true            process.Process/Start of /bin/true, to the end of its stream
+  bash            /bin/bash -c true
+  echo            what commands.run('echo hello') sends: /bin/bash -l -c 'echo hello'
+  up, down        a file of so many MiB by POST and GET /files
+What the agent is resident with is read in the guest, from /proc/1/status, at the end.
+"""
+
+import argparse
+import base64
+import json
+import os
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+from boot import BIN, machine
+
+PORT = 49983
+
+
+def connect(path):
+    stream = socket.socket(socket.AF_UNIX)
+    stream.connect(path)
+    stream.sendall(f"CONNECT {PORT}\n".encode())
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = stream.recv(1)
+        if not byte:
+            sys.exit("the guest does not answer")
+        line += byte
+    return stream
+
+
+def exchange(path, head, body=b""):
+    """Sends a request; gives the answer's status and body. The connection ends with it."""
+    stream = connect(path)
+    start = time.monotonic()
+    head += f"\r\nHost: sandbox\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    stream.sendall(head.encode() + body)
+    pieces = []
+    while piece := stream.recv(1 << 18):
+        pieces.append(piece)
+    seconds = time.monotonic() - start
+    answer = b"".join(pieces)
+    return int(answer[9:12]), answer[answer.index(b"\r\n\r\n") + 4:], seconds
+
+
+def start(path, command, arguments):
+    message = json.dumps({"process": {"cmd": command, "args": arguments}, "stdin": False}).encode()
+    status, body, seconds = exchange(
+        path, "POST /process.Process/Start HTTP/1.1\r\nContent-Type: application/connect+json",
+        struct.pack(">BI", 0, len(message)) + message)
+    if status != 200 or b'"end"' not in body:
+        sys.exit(f"{command}: {status} {body}")
+    return body, seconds
+
+
+def output(body):
+    data = [part.split(b'"')[0] for part in body.split(b'"stdout":"')[1:]]
+    return b"".join(base64.b64decode(part) for part in data).decode()
+
+
+def report(name, seconds):
+    ms = sorted(second * 1e3 for second in seconds)
+    print(f"{name:10} p50 {statistics.median(ms):7.2f} ms   p90 {ms[int(len(ms) * 0.9)]:7.2f}   "
+          f"min {ms[0]:7.2f}   max {ms[-1]:7.2f}   n {len(ms)}")
+
+
+def measure(args, path):
+    first, seconds = start(path, "/bin/bash", ["-l", "-c", "echo hello"])
+    print(f"first echo on the clone {seconds * 1e3:.2f} ms")
+    report("health", [exchange(path, "GET /health HTTP/1.1")[2] for _ in range(args.rounds)])
+    for name, command, arguments in [("true", "/bin/true", []), ("bash", "/bin/bash", ["-c", "true"]),
+                                     ("echo", "/bin/bash", ["-l", "-c", "echo hello"])]:
+        report(name, [start(path, command, arguments)[1] for _ in range(args.rounds)])
+    data = os.urandom(args.mebibytes << 20)
+    rates = {"up": [], "down": []}
+    for _ in range(3):
+        status, _, seconds = exchange(
+            path, "POST /files?path=/tmp/file HTTP/1.1\r\nContent-Type: application/octet-stream", data)
+        rates["up"].append(args.mebibytes / seconds)
+        status, body, seconds = exchange(path, "GET /files?path=/tmp/file HTTP/1.1")
+        if body != data:
+            sys.exit("what came back is not what was sent")
+        rates["down"].append(args.mebibytes / seconds)
+    for name, each in rates.items():
+        print(f"{name:10} {args.mebibytes} MiB at {', '.join(f'{rate:.0f}' for rate in each)} MiB/s")
+    status, _ = start(path, "/bin/cat", ["/proc/1/status"])
+    for line in output(status).splitlines():
+        if line.startswith(("VmRSS", "RssAnon", "RssFile", "VmHWM")):
+            print("agent:", " ".join(line.split()))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--vmm", default=os.path.join(BIN, "vmm/cli/cube-vmm"))
+    parser.add_argument("--kernel", default=os.path.join(BIN, "guestkernel/vmlinux"))
+    parser.add_argument("--initrd", default=os.path.join(BIN, "guestkernel/agent-initramfs"))
+    parser.add_argument("--rootfs", default=os.path.join(BIN, "guestkernel/debian.ext4"))
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--mebibytes", type=int, default=32)
+    parser.add_argument("--memory", type=int, default=512)
+    args = parser.parse_args()
+    print(machine())
+    with tempfile.TemporaryDirectory(prefix="cube-envd-") as home:
+        environment = dict(os.environ, CUBE_HOME=home)
+        run = lambda *words, **more: subprocess.run([args.vmm, *words], env=environment, check=True,
+                                                    **more)
+        path = os.path.join(home, "vsock")
+        run("template", "build", "bench", "--kernel", args.kernel, "--initrd", args.initrd, "--rootfs",
+            os.path.realpath(args.rootfs), "--memory", str(args.memory), "--vsock", path + "-template",
+            stdout=subprocess.DEVNULL)
+        clone = subprocess.Popen([args.vmm, "clone", "bench", "--vsock", path], env=environment,
+                                 stdout=subprocess.PIPE, text=True)
+        name = clone.stdout.readline().strip()
+        try:
+            measure(args, path)
+        finally:
+            run("stop", name, stdout=subprocess.DEVNULL)
+            clone.wait()
+
+
+if __name__ == "__main__":
+    main()

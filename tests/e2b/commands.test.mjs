@@ -1,0 +1,134 @@
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { e2b, Machine } from './machine.mjs'
+
+let machine, sandbox
+before(async () => {
+  machine = await Machine.start()
+  sandbox = machine.sandbox()
+})
+after(() => machine.stop())
+
+test('a command has output, errors and an exit code', async () => {
+  const done = await sandbox.commands.run('echo out; echo err >&2')
+  assert.deepEqual([done.stdout, done.stderr, done.exitCode], ['out\n', 'err\n', 0])
+  await assert.rejects(sandbox.commands.run('echo before; exit 3'), (error) => {
+    assert.ok(error instanceof e2b.CommandExitError)
+    assert.deepEqual([error.exitCode, error.stdout], [3, 'before\n'])
+    return true
+  })
+})
+
+test('users, folders and variables', async () => {
+  assert.equal((await sandbox.commands.run('id -un; pwd; echo $HOME')).stdout,
+    'user\n/home/user\n/home/user\n')
+  assert.equal((await sandbox.commands.run('id -un; pwd', { user: 'root', cwd: '/usr' })).stdout,
+    'root\n/usr\n')
+  const vars = await sandbox.commands.run('echo $A $E2B_SANDBOX $E2B_SANDBOX_ID', { envs: { A: 'b c' } })
+  assert.equal(vars.stdout, `b c true ${machine.id}\n`)
+  await assert.rejects(sandbox.commands.run('true', { user: 'nobody-at-all' }),
+    e2b.AuthenticationError)
+  await assert.rejects(sandbox.commands.run('true', { cwd: '/no/such' }), e2b.InvalidArgumentError)
+})
+
+test('output comes while the command runs', async () => {
+  const seen = []
+  const handle = await sandbox.commands.run('echo one; read line; echo two', {
+    background: true, stdin: true, onStdout: (text) => seen.push(text),
+  })
+  while (seen.length === 0) await new Promise((resolve) => setImmediate(resolve))
+  assert.deepEqual(seen, ['one\n'])
+  await sandbox.commands.sendStdin(handle.pid, 'go\n')
+  assert.equal((await handle.wait()).stdout, 'one\ntwo\n')
+})
+
+test('standard input, and its end', async () => {
+  const handle = await sandbox.commands.run('cat; echo end', { background: true, stdin: true })
+  await sandbox.commands.sendStdin(handle.pid, 'häl')
+  await sandbox.commands.sendStdin(handle.pid, 'lo\n')
+  await sandbox.commands.closeStdin(handle.pid)
+  assert.equal((await handle.wait()).stdout, 'hällo\nend\n')
+})
+
+test('background processes are listed, left, found again and killed', async () => {
+  const handle = await sandbox.commands.run('read line; echo got $line; exit 4', { background: true, stdin: true })
+  const found = (await sandbox.commands.list()).find((each) => each.pid === handle.pid)
+  assert.equal(found.cmd, '/bin/bash')
+  assert.deepEqual(found.args.slice(-1), ['read line; echo got $line; exit 4'])
+  await handle.disconnect()
+  const again = await sandbox.commands.connect(handle.pid)
+  await sandbox.commands.sendStdin(handle.pid, 'it\n')
+  await assert.rejects(again.wait(), (error) => error.exitCode === 4 && error.stdout === 'got it\n')
+
+  const sleeper = await sandbox.commands.run('sleep 1000', { background: true })
+  assert.equal(await sandbox.commands.kill(sleeper.pid), true)
+  await assert.rejects(sleeper.wait(), e2b.CommandExitError)
+  assert.equal(await sandbox.commands.kill(sleeper.pid), false)
+  await assert.rejects(sandbox.commands.connect(999999), e2b.NotFoundError)
+})
+
+test('a time limit ends the command', async () => {
+  await assert.rejects(sandbox.commands.run('exec sleep 1000', { timeoutMs: 300 }), e2b.TimeoutError)
+  while ((await sandbox.commands.list()).length > 0);
+})
+
+test('megabytes of output arrive whole', async () => {
+  const done = await sandbox.commands.run('seq 300000; seq 1000 >&2')
+  assert.equal(done.stdout, Array.from({ length: 300000 }, (_, i) => `${i + 1}\n`).join(''))
+  assert.equal(done.stderr.length, 3893)
+})
+
+test('many commands at once', async () => {
+  const all = await Promise.all(Array.from({ length: 20 }, (_, i) => sandbox.commands.run(`echo ${i}`)))
+  assert.deepEqual(all.map((each) => each.stdout), Array.from({ length: 20 }, (_, i) => `${i}\n`))
+})
+
+// Each process forks until it may not, says so, and waits to be killed.
+const bombProgram = `import os, signal
+while True:
+    try:
+        os.fork()
+    except BlockingIOError:
+        os.write(1, b"limit\\n")
+        signal.pause()`
+
+test('a fork bomb stops at the limit of its user, and the daemon goes on', async () => {
+  let limited = 0
+  const bomb = await sandbox.commands.run(`ulimit -u 30; exec python3 -c '${bombProgram}'`,
+    { background: true, timeoutMs: 0, onStdout: (text) => { limited += text.length / 6 } })
+  while (limited < 29) await new Promise((resolve) => setTimeout(resolve, 5))
+  const alive = await sandbox.commands.run('pgrep -c -u user python3', { user: 'root' })
+  assert.ok(Number(alive.stdout) >= 29)
+  await sandbox.commands.run('pkill -KILL -u user', { user: 'root' })
+  await bomb.wait().catch(() => {})
+  assert.equal((await sandbox.commands.run('echo alive')).stdout, 'alive\n')
+})
+
+test('a terminal', async () => {
+  let text = ''
+  const decoder = new TextDecoder()
+  const pty = await sandbox.pty.create({
+    cols: 90, rows: 30, timeoutMs: 0, envs: { PS1: '$ ' },
+    onData: (bytes) => { text += decoder.decode(bytes, { stream: true }) },
+  })
+  const type = (line) => sandbox.pty.sendInput(pty.pid, new TextEncoder().encode(line))
+  const until = async (pattern) => {
+    while (!pattern.test(text)) await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+  await type('stty size; echo $TERM $((6 * 7))\n')
+  await until(/30 90\r\n[^]*xterm-256color 42\r\n/)
+  await sandbox.pty.resize(pty.pid, { cols: 120, rows: 40 })
+  await type('stty size\n')
+  await until(/40 120\r\n/)
+  await type('echo r""eady; sleep 1000\n')
+  await until(/\rready\r\n/)
+  await type('\x03echo interrupted $?\n')
+  await until(/interrupted 130\r\n/)
+  await type('exit 7\n')
+  await assert.rejects(pty.wait(), (error) => error.exitCode === 7)
+
+  const other = await sandbox.pty.create({ cols: 80, rows: 24, timeoutMs: 0, onData: () => {} })
+  assert.equal(await sandbox.pty.kill(other.pid), true)
+  await other.wait().catch(() => {})
+  await assert.rejects(sandbox.commands.run(`kill -0 ${other.pid}`))
+})
