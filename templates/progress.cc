@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "base/byte_io.h"
 #include "base/json_writer.h"
@@ -14,6 +16,23 @@ namespace {
 void Emit(const JsonWriter& json) {
   printf("%s\n", json.text().c_str());
   fflush(stdout);
+}
+
+void EmitText(const std::string& text) {
+  JsonWriter event;
+  event.BeginObject().Key("event").String("output").Key("text").String(text).EndObject();
+  Emit(event);
+}
+
+// Where the last character of a text in UTF-8 begins, if it is of more than one byte; else its
+// size.
+size_t StartOfLast(const std::string& text) {
+  for (size_t back = 1; back <= std::min<size_t>(text.size(), 4); ++back) {
+    auto byte = static_cast<unsigned char>(text[text.size() - back]);
+    if (byte < 0x80) return text.size();
+    if (byte >= 0xc0) return text.size() - back;
+  }
+  return text.size();
 }
 
 }  // namespace
@@ -52,12 +71,23 @@ void Progress::Output(std::string_view text) {
     fwrite(text.data(), 1, text.size(), stderr);
     return;
   }
-  JsonWriter event;
-  event.BeginObject().Key("event").String("output").Key("text").String(text).EndObject();
-  Emit(event);
+  EmitOutput(text);
+}
+
+void Progress::EmitOutput(std::string_view text) {
+  std::string all = std::exchange(cut_, "") + std::string(text);
+  // A character whose end has not come yet waits for it.
+  const size_t start = StartOfLast(all);
+  if (start < all.size() && start + 4 > all.size() && Utf8Length(all.substr(start)) == 0) {
+    cut_ = all.substr(start);
+    all.resize(start);
+  }
+  if (all.empty()) return;
+  EmitText(all);
 }
 
 void Progress::End(bool cached) {
+  if (!cut_.empty()) EmitText(std::exchange(cut_, ""));
   const double ms = Milliseconds(begun_, MonotonicNow());
   const std::string line = Format("%s[%zu/%zu] %s\n", in_line_ ? "\n" : "", number_, of_,
                                   cached ? "cached" : Format("done in %.1f s", ms / 1e3).c_str());

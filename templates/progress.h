@@ -34,12 +34,14 @@ class Progress {
       : file_(std::move(file)), path_(std::move(path)), json_(json) {}
 
   void Log(std::string_view text);
+  void EmitOutput(std::string_view text);
 
   UniqueFd file_;
   std::string path_;
   bool json_;
   size_t number_ = 0, of_ = 0;
   uint64_t begun_ = 0;
+  std::string cut_;       // the begin of a character, not yet sent
   bool in_line_ = false;  // the last output did not end its line
 };
 

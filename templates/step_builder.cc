@@ -14,6 +14,7 @@
 #include "templates/child_run.h"
 #include "templates/copy_stream.h"
 #include "templates/digest.h"
+#include "templates/layer_merge.h"
 
 namespace cube::templates {
 namespace {
@@ -90,6 +91,7 @@ Status StepBuilder::Run(const StepList& list) {
     }
     parts_.progress->End(cached);
   }
+  CUBE_TRY(MergeLayers(*parts_.folder, &disk_));
   return disk_.defaults.Check();
 }
 
