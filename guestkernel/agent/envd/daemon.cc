@@ -49,7 +49,10 @@ Daemon::Daemon(EventLoop* loop, ChildReaper* reaper)
       server_(loop, {socket_scratch_.get(), kSocketScratch}, kFixedFields,
               [this](const http::Request& request, http::Response* response) {
                 return Route(request, response);
-              }) {}
+              }) {
+  // The users' files are read before the machine is frozen, rather than in each of its clones.
+  context_.users.Find("root");
+}
 
 bool Daemon::Authorized(const http::Request& request) const {
   const std::string& token = context_.settings.access_token;
