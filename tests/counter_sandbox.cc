@@ -12,9 +12,7 @@ namespace fs = std::filesystem;
 
 std::string NextAnswer(Process* process) {
   process->Send("\n");
-  std::string line;
-  while (line.empty() || line.back() != '\n') line += process->WaitForOutput();
-  return line;
+  return process->ReadLine() + "\n";
 }
 
 void SandboxTest::SetUp() {

@@ -94,18 +94,6 @@ std::string WriteSynced(const std::string& text) {
          "'); f.flush(); os.sync(); print('done')";
 }
 
-std::string Line(Process* process) {
-  std::string line;
-  // Who has ended says nothing any more, at once.
-  for (int silent = 0; line.empty() || line.back() != '\n';) {
-    std::string more = process->WaitForOutput();
-    silent = more.empty() ? silent + 1 : 0;
-    if (silent == 1000) return line + "(it has ended)";
-    line += more;
-  }
-  return line.substr(0, line.size() - 1);
-}
-
 std::string Receive(const UniqueFd& fd, char until) {
   std::string bytes;
   char c;
@@ -207,7 +195,7 @@ Process* DeviceSandboxTest::Clone(std::vector<std::string> options) {
 
 std::string DeviceSandboxTest::Do(Process* guest, const std::string& code) {
   guest->Send(OneLine(code));
-  return Line(guest);
+  return guest->ReadLine();
 }
 
 void DeviceSandboxTest::Stop(Process* guest) {

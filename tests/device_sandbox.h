@@ -31,8 +31,6 @@ UniqueFd ConnectGuest(const std::string& path, int port);
 std::string Echo(const UniqueFd& fd, const std::string& text);
 // What the guest's interpreter behind its socket says.
 std::string AskGuest(const std::string& path, const std::string& code);
-// The next line of its stdout.
-std::string Line(Process* process);
 
 // Machines with every device: a root disk, a NIC, sockets and a share, in a network of their own
 // with the TAP cube0. All tests of a program clone one template. The guest runs what it is told

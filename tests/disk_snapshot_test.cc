@@ -135,7 +135,7 @@ TEST_F(DiskSnapshotTest, WhatCannotBeFrozenBootsOrIsRefused) {
   EXPECT_FALSE(cloned(run({"--disk", raw + ":ro"})));
   Process booted(Vmm({"--rootfs", Env("CUBE_ROOTFS"), "--memory", "256", "--disk", raw},
                      {"/bin/sh", "-c", "echo up; cat"}));
-  EXPECT_EQ(Line(&booted), "up");
+  EXPECT_EQ(booted.ReadLine(), "up");
   Finished refused = Ask({"snapshot", Socket(booted), work_ + "/refused"});
   EXPECT_NE(refused.err.find("disk vdb: the disk's image is written itself"), std::string::npos)
       << refused.err;

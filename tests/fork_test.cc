@@ -26,8 +26,6 @@ std::string FileText(const std::string& path) {
   return text.str();
 }
 
-std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n') + 1); }
-
 // Waits until `path` has as many lines.
 std::string AwaitLines(const std::string& path, long lines) {
   std::string text;
@@ -158,9 +156,8 @@ TEST_F(ForkTest, ClonesOfClonesWithSeveralProcessors) {
       "head -c 24000000 /dev/urandom > /root/data; md5sum < /root/data; echo up; "
       "while sleep 0.2; do md5sum < /root/data; nproc; done";
   Process parent(Command({"clone", from, "--", "/bin/sh", "-c", kScript}));
-  std::string said;
-  while (said.find("up\n") == std::string::npos) said += parent.WaitForOutput();
-  std::string sum = said.substr(0, said.find('\n') + 1);
+  std::string sum = parent.ReadLine() + "\n";
+  ASSERT_EQ(parent.ReadLine(), "up");
   std::vector<std::string> children = Fork(*Ids().begin(), 2);
   ASSERT_EQ(children.size(), 2u);
   std::string parent_id;
@@ -186,7 +183,7 @@ TEST_F(ForkTest, ACloneIsABaseForDiffsAndForRollback) {
   Process parent(Command({"clone", from, "--", "/bin/sh", "-c",
                           "head -c 3000000 /dev/urandom > /tmp/data; md5sum < /tmp/data; "
                           "while sleep 0.2; do md5sum < /tmp/data; done"}));
-  std::string sum = FirstLine(parent.WaitForOutput());
+  std::string sum = parent.ReadLine();
   std::string parent_id = *Ids().begin();
   std::string clone = Fork(parent_id, 1).at(0);
   // The parent changes; what the clone has is what was there before.
@@ -204,7 +201,7 @@ TEST_F(ForkTest, ACloneIsABaseForDiffsAndForRollback) {
   EXPECT_NE(FileText(Log(clone)).find(sum), std::string::npos);
   EXPECT_EQ(Ask({"stop", clone}).status, 0);
   Process restored(Command({"restore", out}));
-  EXPECT_EQ(FirstLine(restored.WaitForOutput()), sum);
+  EXPECT_EQ(restored.ReadLine(), sum);
   EXPECT_EQ(Ask({"stop", *Ids().begin()}).status, 0);
   restored.Finish();
 }
@@ -230,8 +227,7 @@ TEST_F(ForkTest, ClonesOfAPausedSandboxRunAndItStays) {
 TEST_F(ForkTest, AWaitingCloneHasManyAtOnce) {
   std::string from = Template();
   Process parent(Command({"clone", from}));
-  std::string parent_id = parent.WaitForOutput();
-  parent_id.pop_back();
+  std::string parent_id = parent.ReadLine();
   std::vector<std::string> clones = Fork(parent_id, 20);
   EXPECT_EQ(std::set<std::string>(clones.begin(), clones.end()).size(), 20u);
   EXPECT_EQ(Ids().size(), 21u);
@@ -261,8 +257,7 @@ TEST_F(ForkTest, TheLogIsBounded) {
 TEST_F(ForkTest, RefusesInOneLine) {
   std::string from = Template();
   Process parent(Command({"clone", from}));
-  std::string id = parent.WaitForOutput();
-  id.pop_back();
+  std::string id = parent.ReadLine();
   for (const char* count : {"0", "101"}) {
     Finished refused = Ask({"fork", id, "-n", count});
     EXPECT_EQ(refused.status, 1);

@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 extern char** environ;
 
@@ -75,6 +77,7 @@ int Process::Reap() {
 
 Finished Process::Finish(const std::string& input) {
   Finished finished;
+  finished.out = std::exchange(unread_, "");
   size_t fed = 0;
   fcntl(in_, F_SETFL, O_NONBLOCK);
   if (input.empty()) {
@@ -128,7 +131,22 @@ Finished Process::ReadThenLeave(size_t bytes) {
   return finished;
 }
 
+std::string Process::ReadLine() {
+  size_t end;
+  while ((end = unread_.find('\n')) == std::string::npos) {
+    char buffer[4096];
+    ssize_t n = read(out_, buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return std::exchange(unread_, "") + kEnded;
+    unread_.append(buffer, static_cast<size_t>(n));
+  }
+  std::string line = unread_.substr(0, end);
+  unread_.erase(0, end + 1);
+  return line;
+}
+
 std::string Process::WaitForOutput() {
+  if (!unread_.empty()) return std::exchange(unread_, "");
   pollfd fds[2] = {{out_, POLLIN, 0}, {err_, POLLIN, 0}};
   Must(poll(fds, 2, -1) > 0, "poll");
   if (fds[0].revents == 0) return "";

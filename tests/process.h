@@ -28,6 +28,9 @@ class Process {
   void Send(const std::string& input);
   // Closes the reading end of its stdout after `bytes` bytes.
   Finished ReadThenLeave(size_t bytes);
+  // The next line of its stdout, without its end; kEnded after what it said last.
+  std::string ReadLine();
+  static constexpr char kEnded[] = "(it has ended)";
   // Waits until its stdout or stderr has said something, and returns that of stdout.
   std::string WaitForOutput();
   // Waits until its stderr has said `text`, or has ended; what was read is not in Finish()'s.
@@ -39,6 +42,7 @@ class Process {
 
   pid_t pid_ = -1;
   int in_ = -1, out_ = -1, err_ = -1;
+  std::string unread_;  // of its stdout, after the lines that were asked for
 };
 
 Finished RunProcess(const std::vector<std::string>& arguments, const std::string& input = "");

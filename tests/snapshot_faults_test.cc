@@ -4,6 +4,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mount.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -31,8 +33,7 @@ struct Sandbox {
   explicit Sandbox(const std::string& from)
       : process(
             std::make_unique<Process>(std::vector<std::string>{Env("CUBE_VMM"), "clone", from})) {
-    id = process->WaitForOutput();
-    if (!id.empty()) id.pop_back();
+    id = process->ReadLine();
   }
   std::unique_ptr<Process> process;
   std::string id;
@@ -120,6 +121,30 @@ TEST_F(SnapshotFaultsTest, KilledAtAnyMomentNothingPublishedIsLost) {
     Finished run = Cube({"clone", entry.path(), "--timeout", "60", "--", "/bin/echo", "alive"});
     EXPECT_EQ(run.out, "alive\n") << run.err;
   }
+}
+
+// Only the process that writes for the sandbox: at the moment it is made.
+TEST_F(SnapshotFaultsTest, AWriterThatDiesIsOneLineAndTheSandboxGoesOn) {
+  Sandbox sandbox(template_);
+  const pid_t pid = sandbox.process->pid();
+  ASSERT_EQ(ptrace(PTRACE_SEIZE, pid, nullptr, PTRACE_O_TRACEFORK), 0) << strerror(errno);
+  Process client({Env("CUBE_VMM"), "snapshot", sandbox.id, folder_ + "/died"});
+  int status = 0;
+  ASSERT_EQ(waitpid(pid, &status, __WALL), pid);
+  ASSERT_EQ(status >> 8, SIGTRAP | PTRACE_EVENT_FORK << 8);
+  unsigned long writer = 0;
+  ASSERT_EQ(ptrace(PTRACE_GETEVENTMSG, pid, nullptr, &writer), 0);
+  ASSERT_EQ(kill(static_cast<pid_t>(writer), SIGKILL), 0);
+  ASSERT_EQ(ptrace(PTRACE_DETACH, pid, nullptr, nullptr), 0);
+  while (waitpid(static_cast<pid_t>(writer), &status, __WALL) > 0 && !WIFSIGNALED(status)) {
+  }
+  Finished died = client.Finish();
+  EXPECT_EQ(died.status, 1);
+  EXPECT_EQ(died.err, "cube-vmm: the process that wrote the snapshot ended with status 0x9\n");
+  EXPECT_EQ(Entries(folder_), 0u);
+  ASSERT_EQ(Cube({"snapshot", sandbox.id, folder_ + "/next", "--diff"}).status, 0);
+  ExpectWhole(folder_ + "/next");
+  EXPECT_EQ(Cube({"stop", sandbox.id}).status, 0);
 }
 
 TEST_F(SnapshotFaultsTest, OfTwoWritersOfOneNameOneWins) {

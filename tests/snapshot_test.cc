@@ -11,6 +11,7 @@
 
 #include "snapshot/snapshot.h"
 #include "snapshot/snapshot_writer.h"
+#include "tests/await.h"
 #include "tests/counter_sandbox.h"
 #include "tests/process.h"
 #include "tests/vmm_command.h"
@@ -21,12 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 class SnapshotTest : public SandboxTest {};
-
-std::string Line(Process* process) {
-  std::string line;
-  while (line.empty() || line.back() != '\n') line += process->WaitForOutput();
-  return line;
-}
 
 TEST_F(SnapshotTest, DiffAndFullGoOnFromWhereTheyWereTaken) {
   Process counter(Counter());
@@ -173,7 +168,7 @@ TEST_F(SnapshotTest, PauseStopsTheGuest) {
   ASSERT_EQ(Ask({"snapshot", Socket(), work_ + "/paused", "--diff"}).status, 0);
   counter.Send("\n");
   EXPECT_EQ(Ask({"resume", Socket()}).status, 0);
-  EXPECT_EQ(Line(&counter).substr(0, 2), "2 ");
+  EXPECT_EQ(counter.ReadLine().substr(0, 2), "2 ");
   EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
   counter.Finish();
 }
@@ -256,7 +251,7 @@ TEST_F(SnapshotTest, RefusesInOneLine) {
 // A clone of a machine that ran when it was frozen is another one, and what runs in it goes on.
 TEST_F(SnapshotTest, ClonesOfARunningMachine) {
   Process waiting(Command({"clone", template_}));
-  Line(&waiting);
+  waiting.ReadLine();
   ASSERT_EQ(Ask({"snapshot", Socket(), work_ + "/waiting", "--diff"}).status, 0);
   EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
   waiting.Finish();
@@ -265,30 +260,62 @@ TEST_F(SnapshotTest, ClonesOfARunningMachine) {
   EXPECT_EQ(run.status, 0) << run.err;
   EXPECT_EQ(run.out.substr(0, 5), "cube-");
   Process next(Command({"clone", work_ + "/waiting", "--timeout", "60"}));
-  std::string id = Line(&next);
-  id.pop_back();
+  std::string id = next.ReadLine();
   EXPECT_EQ(Socket(), home_ + "/run/" + id + ".sock");
   EXPECT_EQ(Ask({"stop", id}).status, 0);
   EXPECT_EQ(next.Finish().status, 0);
 
   Process busy(Command({"clone", template_, "--", "/bin/sh", "-c",
                         "i=0; while sleep 0.1; do i=$((i+1)); echo $i $(hostname); done"}));
-  std::string before = Line(&busy);
+  busy.ReadLine();
   ASSERT_EQ(Ask({"snapshot", Socket(), work_ + "/busy", "--diff"}).status, 0);
   EXPECT_EQ(Ask({"stop", Socket()}).status, 0);
   busy.Finish();
   Process clone(Command({"clone", work_ + "/busy", "--timeout", "60"}));
-  std::string said = Line(&clone);
-  id = said.substr(0, said.find('\n'));
-  said.erase(0, id.size() + 1);
-  const std::string name = "cube-" + id.substr(0, 8) + "\n";
-  while (said.find(name) == std::string::npos) said += Line(&clone);
+  id = clone.ReadLine();
+  // It goes on counting, and soon has another name.
+  std::string said = clone.ReadLine();
   EXPECT_GT(atoi(said.c_str()), 1) << said;
+  const std::string name = " cube-" + id.substr(0, 8);
+  while (!said.ends_with(name) && !said.ends_with(Process::kEnded)) said = clone.ReadLine();
+  EXPECT_TRUE(said.ends_with(name)) << said;
   EXPECT_EQ(Ask({"stop", id}).status, 0);
   EXPECT_EQ(clone.Finish().status, 0);
   Finished refused = Ask({"clone", work_ + "/busy", "--timeout", "60", "--", "/bin/true"});
   EXPECT_EQ(refused.status, 126);
   EXPECT_EQ(refused.err, "cube-vmm: a program has been started already\n");
+}
+
+// What is on its way to the agent is half in this process: a clone would wait for the rest of it.
+TEST_F(SnapshotTest, NotWhileACommandIsOnItsWay) {
+  std::vector<std::string> words = {"clone", template_};
+  for (int i = 0; i < 10; ++i) {
+    words.push_back("-e");
+    words.push_back("V" + std::to_string(i) + "=" + std::string(100'000, 'x'));
+  }
+  for (const char* word : {"--", "/bin/sh", "-c", "echo up; read line; echo ${#V9}"}) {
+    words.push_back(word);
+  }
+  Process clone(Command(words));
+  AwaitChange(home_ + "/run", [this] { return !Socket().empty(); });
+  Finished early = Ask({"snapshot", Socket(), work_ + "/early", "--diff"});
+  if (early.status == 0) {
+    // It was quicker than that.
+    Process restored(Command({"restore", work_ + "/early", "--timeout", "30"}));
+    restored.Send("\n");
+    std::string said = restored.ReadLine();
+    EXPECT_EQ(said == "up" ? restored.ReadLine() : said, "100000");
+  } else {
+    EXPECT_EQ(early.err,
+              "cube-vmm: a command is being started in this sandbox: it cannot be frozen just "
+              "now\n");
+  }
+  EXPECT_EQ(clone.ReadLine(), "up");
+  EXPECT_EQ(Ask({"snapshot", Socket(), work_ + "/later", "--diff"}).status, 0);
+  EXPECT_EQ(clone.Finish("\n").out, "100000\n");
+  Process restored(Command({"restore", work_ + "/later", "--timeout", "60"}));
+  restored.Send("\n");
+  EXPECT_EQ(restored.ReadLine(), "100000");
 }
 
 // A snapshot that is whole, but of another host: each reason is one line.

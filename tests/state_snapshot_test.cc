@@ -65,7 +65,7 @@ TEST_F(StateSnapshotTest, ProgramsGoOnWithTheirFilesMemoryAndConnections) {
 TEST_F(StateSnapshotTest, TimersFireOnce) {
   Process* guest = Clone({"--vsock", Vsock("one")});
   EXPECT_EQ(Do(guest, R"(
-import select, signal, threading, time
+import ctypes, os, select, signal, struct, threading, time
 fired = []
 begin = time.monotonic()
 def fire(name):
@@ -75,9 +75,13 @@ signal.setitimer(signal.ITIMER_REAL, 4)
 def sleep(name, wait):
     wait()
     fire(name)
+libc = ctypes.CDLL(None)
+fd = libc.timerfd_create(time.CLOCK_MONOTONIC, 0)
+assert fd >= 0 and libc.timerfd_settime(fd, 0, struct.pack('4q', 0, 0, 4, 0), None) == 0
 threads = [threading.Timer(4, fire, ['futex']),
            threading.Thread(target=sleep, args=('nanosleep', lambda: time.sleep(4))),
-           threading.Thread(target=sleep, args=('select', lambda: select.select([], [], [], 4)))]
+           threading.Thread(target=sleep, args=('select', lambda: select.select([], [], [], 4))),
+           threading.Thread(target=sleep, args=('timerfd', lambda: os.read(fd, 8)))]
 for t in threads: t.start()
 print('set', flush=True)
 def all_fired():
@@ -88,7 +92,7 @@ def all_fired():
 )"),
             "set");
   Snapshot(guest, "diff");
-  const std::string all = "['alarm', 'futex', 'nanosleep', 'select'] True True";
+  const std::string all = "['alarm', 'futex', 'nanosleep', 'select', 'timerfd'] True True";
   EXPECT_EQ(Do(guest, "all_fired()"), all);
   Rollback(guest, work_ + "/diff");
   EXPECT_EQ(Do(guest, "all_fired()"), all);

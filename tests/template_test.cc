@@ -97,8 +97,7 @@ TEST_F(TemplateTest, IsKeptWhileSomebodyNeedsIt) {
   ASSERT_EQ(Build("needed").status, 0);
   {
     Process clone({Env("CUBE_VMM"), "clone", "needed"});
-    std::string id = clone.WaitForOutput();
-    id.pop_back();
+    std::string id = clone.ReadLine();
     Finished refused = Template({"rm", "needed"});
     EXPECT_EQ(refused.status, 125);
     EXPECT_TRUE(Has(refused.err, "is in use by a running sandbox")) << refused.err;

@@ -45,8 +45,7 @@ TEST_P(VectorSnapshotTest, RegistersOfComputingProgramsStay) {
   ASSERT_EQ(RunProcess(CloneVmm({"--cpus", GetParam()}, {"/bin/true"})).status, 0);
   Process guest(Command(
       {"clone", Only("/templates"), "--", "/bin/sh", "-c", "echo up; exec /bin/vector_state 12"}));
-  std::string line;
-  while (line.find('\n') == std::string::npos) line += guest.WaitForOutput();
+  ASSERT_EQ(guest.ReadLine(), "up");
   constexpr int kSnapshots = 4;
   for (int i = 0; i < kSnapshots; ++i) {
     Finished taken = Ask({"snapshot", Only("/run"), home_ + "/" + std::to_string(i), "--diff"});

@@ -123,8 +123,7 @@ TEST_F(ZygoteTest, WhatAKilledCloneHasLeftIsClearedAwayByTheNextCommand) {
 
 TEST_F(ZygoteTest, ClonesOfAMachineThatRan) {
   Process ran({Env("CUBE_VMM"), "clone", template_});
-  std::string id = ran.WaitForOutput();
-  id.pop_back();
+  std::string id = ran.ReadLine();
   const std::string frozen = home_ + "/ran";
   fs::remove_all(frozen);
   ASSERT_EQ(RunProcess({Env("CUBE_VMM"), "snapshot", id, frozen, "--diff"}).status, 0);

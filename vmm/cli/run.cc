@@ -335,6 +335,7 @@ Status Run::SetUpControl() {
   owner.machine = [this] { return machine_.get(); };
   owner.stop = [this] { Finish(0, ""); };
   owner.rolled_back = [this] { return OnRolledBack(); };
+  owner.check_settled = [this] { return CheckSettled(); };
   owner.check_forkable = [this] { return CheckForkable(); };
   owner.born = [this](Newborn newborn) {
     newborn_ = std::move(newborn);
@@ -353,8 +354,12 @@ Status Run::CheckForkable() {
   if (interactive_) return Errorf("a shell on a terminal cannot be forked");
   // Output that waits in the mailbox would be that of the children as well.
   CUBE_TRY(session_->Pump());
+  return CheckSettled();
+}
+
+Status Run::CheckSettled() {
   if (session_->Idle()) return OkStatus();
-  return Errorf("a command is being started in this sandbox: it cannot be forked just now");
+  return Errorf("a command is being started in this sandbox: it cannot be frozen just now");
 }
 
 Status Run::OnRolledBack() {

@@ -67,6 +67,7 @@ class Run {
   // To who waits for this sandbox, who hears nothing more after.
   void Report(const std::string& line);
   Status CheckForkable();
+  Status CheckSettled();
 
   void MakeSession();
   Status StartSession();

@@ -207,6 +207,7 @@ Status SandboxControl::TakeSnapshot(const ControlRequest& request, ControlConnec
   if (diff && base_ == nullptr) {
     return Errorf("this sandbox was booted: it needs a full snapshot before a diff");
   }
+  CUBE_TRY(owner_.check_settled());
   if (base_ == nullptr) {
     CUBE_ASSIGN(std::string answer, SnapshotBooted(path, durable));
     (void)from->Send(answer);

@@ -54,6 +54,9 @@ class SandboxControl {
     std::function<Machine*()> machine;
     // The guest's memory and devices are those of a snapshot again; the vCPUs are still stopped.
     std::function<Status()> rolled_back;
+    // Whether what the guest and this process have said to one another is whole in the guest's
+    // memory.
+    std::function<Status()> check_settled;
     // Whether the sandbox can be forked now.
     std::function<Status()> check_forkable;
     // In a child of a fork, which has nothing more to do with this one's machine and sockets.
