@@ -39,7 +39,9 @@ Finished SandboxTest::Ask(std::vector<std::string> words) {
 
 std::string SandboxTest::Socket() const {
   std::string found;
-  for (const auto& entry : fs::directory_iterator(home_ + "/run")) found = entry.path().string();
+  for (const auto& entry : fs::directory_iterator(home_ + "/run")) {
+    if (entry.path().extension() == ".sock") found = entry.path().string();
+  }
   return found;
 }
 

@@ -13,6 +13,9 @@
 namespace cube::vmm {
 namespace {
 
+// Of a socket that is being made.
+constexpr const char* kUnnamedSuffix = ".new";
+
 // The address of a socket. Where the path is longer than an address can hold, its folder is named
 // by a descriptor instead, which must stay open while the address is used.
 struct Address {
@@ -36,6 +39,12 @@ Result<Address> AddressOf(const std::string& path) {
   }
   memcpy(result.address.sun_path, text.data(), text.size());
   return result;
+}
+
+Status ListenAs(int listener, const std::string& making, const std::string& path) {
+  if (listen(listener, 64) < 0) return ErrnoError("listen at %s", path.c_str());
+  if (rename(making.c_str(), path.c_str()) == 0) return OkStatus();
+  return ErrnoError("cannot make the socket %s", path.c_str());
 }
 
 }  // namespace
@@ -98,26 +107,35 @@ ControlServer::~ControlServer() {
 }
 
 Status ControlServer::Listen(const std::string& path) {
-  CUBE_ASSIGN(Address address, AddressOf(path));
+  struct stat info;
+  if (lstat(path.c_str(), &info) == 0 && ConnectControl(path).ok()) {
+    return Errorf("%s: another process listens there", path.c_str());
+  }
+  // It has its name only once it listens: who waits for it may connect at once.
+  const std::string making = path + kUnnamedSuffix;
+  CUBE_ASSIGN(Address address, AddressOf(making));
   UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener.valid()) return ErrnoError("socket");
   mode_t old = umask(0177);
   int bound = bind(listener.get(), address.generic(), sizeof address.address);
   if (bound < 0 && errno == EADDRINUSE) {
-    auto peer = ConnectControl(path);
-    if (peer.ok()) {
-      umask(old);
-      return Errorf("%s: another process listens there", path.c_str());
-    }
-    unlink(path.c_str());
+    unlink(making.c_str());
     bound = bind(listener.get(), address.generic(), sizeof address.address);
   }
   umask(old);
-  if (bound < 0) return ErrnoError("cannot make the socket %s", path.c_str());
-  if (listen(listener.get(), 64) < 0) return ErrnoError("listen at %s", path.c_str());
-  CUBE_TRY(loop_->Add(listener.get(), EPOLLIN, [this](uint32_t) { OnAccept(); }));
-  listener_ = std::move(listener);
+  if (bound < 0) return ErrnoError("cannot make the socket %s", making.c_str());
+  Status named = ListenAs(listener.get(), making, path);
+  if (!named.ok()) {
+    unlink(making.c_str());
+    return named;
+  }
   path_ = path;
+  Status added = loop_->Add(listener.get(), EPOLLIN, [this](uint32_t) { OnAccept(); });
+  if (!added.ok()) {
+    unlink(path.c_str());
+    return added;
+  }
+  listener_ = std::move(listener);
   return OkStatus();
 }
 

@@ -59,8 +59,8 @@ class ControlServer {
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;
 
-  // Listens at `path`, and removes it in the end. A socket that nobody listens at any more is
-  // replaced; an error if somebody does.
+  // Listens at `path`, which is there only once it does, and removes it in the end. A socket that
+  // nobody listens at any more is replaced; an error if somebody does.
   Status Listen(const std::string& path);
   // Serves a connection.
   Status Adopt(UniqueFd connection);

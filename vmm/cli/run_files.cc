@@ -89,7 +89,7 @@ void RemoveFilesOfDead() {
     // One that does not know of claims still answers.
     if (IsClaimed(claims->get(), id) || IsListening(folder->get(), id + ".sock")) continue;
     for (const std::string& name : names) {
-      bool gone = name == id + ".sock" || name == id + ".vsock" ||
+      bool gone = name == id + ".sock" || name == id + ".sock.new" || name == id + ".vsock" ||
                   (name == id + ".log" && IsEmptyFile(folder->get(), name));
       if (gone) unlinkat(folder->get(), name.c_str(), 0);
     }

@@ -68,6 +68,7 @@ TEST_F(RunFilesTest, OfTheDeadOnlyWhatTheirLogsSayStays) {
   // Of one that died before it listened.
   Write(LogPath(Id('c')), "");
   Bind(VsockPath(Id('c')), false);
+  Bind(ControlPath(Id('c')) + ".new", false);
   RemoveFilesOfDead();
   EXPECT_EQ(Names(), (std::set<std::string>{dead + ".log", dead + ".log.1"}));
 }
