@@ -289,11 +289,11 @@ TEST_F(SnapshotTest, ClonesOfARunningMachine) {
 // What is on its way to the agent is half in this process: a clone would wait for the rest of it.
 TEST_F(SnapshotTest, NotWhileACommandIsOnItsWay) {
   std::vector<std::string> words = {"clone", template_};
-  for (int i = 0; i < 10; ++i) {
+  for (int i = 0; i < 5; ++i) {
     words.push_back("-e");
     words.push_back("V" + std::to_string(i) + "=" + std::string(100'000, 'x'));
   }
-  for (const char* word : {"--", "/bin/sh", "-c", "echo up; read line; echo ${#V9}"}) {
+  for (const char* word : {"--", "/bin/sh", "-c", "echo up; read line; echo ${#V4}"}) {
     words.push_back(word);
   }
   Process clone(Command(words));
