@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <filesystem>
+#include <set>
 
 #include "base/control_abi.h"
 #include "base/monotonic.h"
@@ -86,6 +87,14 @@ void Node::Stop() {
   rounds_.cancel();
   registry_.Stop();
   while (!templates_.empty()) Remove(templates_.begin()->first);
+  // What is just being started nobody was told of; but it would outlive this process.
+  std::set<pid_t> kept;
+  for (const auto& [id, sandbox] : sandboxes_) {
+    if (sandbox->vm() != nullptr) kept.insert(sandbox->vm()->process().pid());
+  }
+  for (const ProcessHandle& process : context_->launcher->FindAll()) {
+    if (!kept.contains(process.pid())) process.Kill();
+  }
 }
 
 void Node::OnTemplate(const TemplateEntry& entry, const char* change) {
