@@ -143,7 +143,7 @@ TEST_F(SnapshotTest, MemoryInHugePages) {
   ASSERT_EQ(Ask({"snapshot", Socket(), work_ + "/one", "--diff"}).status, 0);
   // It changes what is in a huge page; what was frozen, and what goes back to it, does not.
   sandbox.Send("changed\n");
-  EXPECT_EQ(sandbox.ReadLine(), "3 " + sum);
+  EXPECT_EQ(sandbox.ReadLine() + "\n", "3 " + sum);
   std::string changed = NextAnswer(&sandbox);
   EXPECT_EQ(changed.substr(0, 2), "4 ");
   EXPECT_NE(changed.substr(2), sum);
