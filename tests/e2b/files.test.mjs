@@ -112,7 +112,7 @@ test('watching', async () => {
   await assert.rejects(sandbox.files.watchDir('nowhere', () => {}), e2b.NotFoundError)
 })
 
-test('ports of the guest, by HTTP and by WebSocket', async () => {
+test('ports of the guest by HTTP', async () => {
   await sandbox.files.write('/tmp/www/index.html', 'from the guest')
   const server = await sandbox.commands.run(
     'exec python3 -u -m http.server 8123 --bind 127.0.0.1 --directory /tmp/www', { background: true, timeoutMs: 0 })
