@@ -103,7 +103,8 @@ def private_memory(args, instances):
             fields = line.split()
             if "-" in fields[0] and not fields[0].endswith(":"):
                 low, high = (int(x, 16) for x in fields[0].split("-"))
-                guest = high - low >= args.memory << 20
+                # The guest's is one mapping, or several once parts of it became huge pages.
+                guest = "w" in fields[1] and high - low >= 2 << 20
             elif fields[0].rstrip(":") in private and not guest:
                 private[fields[0].rstrip(":")] += int(fields[1])
         return private

@@ -119,20 +119,23 @@ TEST(Run, EightAtOnceSucceedAndLeaveNothingBehind) {
   EXPECT_EQ(HostState::Count(Env("CUBE_VMM")), before);
 }
 
-// KiB of a process's memory, apart from mappings as large as a guest's.
+// KiB of a process's memory, apart from the guest's. That is one mapping, or several once parts of it
+// became huge pages; none is smaller than such a page, and nothing else that is written is as large.
 struct ProcessMemory {
   int resident = 0;   // and of no other process
   int anonymous = 0;  // of it, what was written. Not "dirty": that says whether the file is, too.
+  static constexpr unsigned long long kHugePage = 2 << 20;
 
-  static ProcessMemory Of(pid_t pid, uint64_t guest_memory) {
+  static ProcessMemory Of(pid_t pid) {
     std::ifstream smaps("/proc/" + std::to_string(pid) + "/smaps");
     ProcessMemory memory;
     bool guest = false;
     for (std::string line; std::getline(smaps, line);) {
       unsigned long long low, high;
       int kib;
-      if (sscanf(line.c_str(), "%llx-%llx ", &low, &high) == 2) {
-        guest = high - low >= guest_memory;
+      char write;
+      if (sscanf(line.c_str(), "%llx-%llx %*c%c", &low, &high, &write) == 3) {
+        guest = write == 'w' && high - low >= kHugePage;
       } else if (guest) {
         continue;
       } else if (sscanf(line.c_str(), "Private_Clean: %d", &kib) == 1 ||
@@ -153,7 +156,7 @@ TEST(Run, AnIdleVmmKeepsLittleMemory) {
   // Idle is what it is a moment later, when what only the start needed has been given back.
   ProcessMemory memory;
   for (int i = 0; i < 400; ++i) {
-    memory = ProcessMemory::Of(process.pid(), 128 << 20);
+    memory = ProcessMemory::Of(process.pid());
     ASSERT_GT(memory.anonymous, 50) << "nothing was counted";
     if (memory.resident <= kMaxResident && memory.anonymous <= kMaxAnonymous) break;
     usleep(100000);

@@ -4,7 +4,11 @@
 COPTS = [
     "-Os",
     "-fno-exceptions",
-    "-fno-rtti",
     "-ffunction-sections",
     "-fdata-sections",
-]
+] + select({
+    # UBSan looks at the types of objects.
+    "//bazel:asan": [],
+    "//bazel:fuzz": [],
+    "//conditions:default": ["-fno-rtti"],
+})
