@@ -103,8 +103,15 @@ Result<json::object> CreateRequest(const Words& words) {
   return request;
 }
 
+// That somebody can be connected to proves nothing: of a daemon that was killed, a child that has not come
+// to its exec may have the socket for a moment.
+bool IsUp(const Words& words) {
+  auto connection = ClientConnection::Open(SocketOf(words));
+  return connection.ok() && connection->Ask("{\"op\":\"node.status\"}").ok();
+}
+
 int Up(const Words& words) {
-  if (ClientConnection::Open(SocketOf(words)).ok()) {
+  if (IsUp(words)) {
     return Fail(words, Errorf("cubed runs already in %s", words.home.c_str()));
   }
   std::vector<std::string> arguments = {"--home", words.home};

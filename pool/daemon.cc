@@ -17,6 +17,10 @@
 namespace cube::pool {
 namespace {
 
+// Two seconds: more than a child that was forked takes to exec on a busy host.
+constexpr int kLockTries = 100;
+constexpr useconds_t kLockMicroseconds = 20000;
+
 namespace fs = std::filesystem;
 
 // A sandbox is a socket and two descriptors of its process here.
@@ -50,7 +54,11 @@ Status Daemon::TakeLock(const std::string& home) {
   fs::create_directories(home, failed);
   if (failed) return Errorf("%s: %s", home.c_str(), failed.message().c_str());
   CUBE_ASSIGN(lock_, OpenFile(home + "/cubed.lock", O_RDWR | O_CREAT, 0600));
-  if (flock(lock_.get(), LOCK_EX | LOCK_NB) == 0) return OkStatus();
+  // A child of one that was killed has its descriptors until it comes to its exec.
+  for (int tries = 0; tries < kLockTries; ++tries) {
+    if (flock(lock_.get(), LOCK_EX | LOCK_NB) == 0) return OkStatus();
+    usleep(kLockMicroseconds);
+  }
   return Errorf("another cubed runs in %s", home.c_str());
 }
 
