@@ -185,7 +185,7 @@ const Spoiled kSpoiled[] = {
      },
      {"memory at 0x5000, which KVM did not write", "interpreted 0x5a000000, KVM 0"}},
     // Many short stretches: one comes by an addition, and ends before the guest comes to harm by it.
-    {"Operation", ReplaceAdd, {"add r"}, 2000, 3},
+    {"Operation", ReplaceAdd, {"add r"}, 2000, 50},
 };
 
 void PrintTo(const Spoiled& spoiled, std::ostream* out) { *out << spoiled.name; }
