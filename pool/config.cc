@@ -217,6 +217,15 @@ Result<Config> Config::Parse(std::string_view text, const std::string& name) {
     return Errorf("%s: %zu bytes are more than the %zu a configuration may have", name.c_str(),
                   text.size(), kMaxFile);
   }
+  // The library takes some letters beyond ASCII for what cannot be.
+  size_t line = 1;
+  for (char c : text) {
+    if (c == '\n') ++line;
+    if (static_cast<unsigned char>(c) >= 0x80) {
+      return Errorf("%s:%zu: a byte 0x%02x, which is not ASCII", name.c_str(), line,
+                    static_cast<unsigned char>(c));
+    }
+  }
   toml::parse_result parsed = toml::parse(text, std::string_view(name));
   if (!parsed) {
     return Errorf("%s:%u: %s", name.c_str(), parsed.error().source().begin.line,
