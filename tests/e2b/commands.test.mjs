@@ -120,7 +120,8 @@ test('a terminal', async () => {
   await sandbox.pty.resize(pty.pid, { cols: 120, rows: 40 })
   await type('stty size\n')
   await until(/40 120\r\n/)
-  await type('echo r""eady; sleep 1000\n')
+  // Said by who has the terminal: before that, only the shell would get what ^C sends.
+  await type('bash -c \'echo r""eady; exec sleep 1000\'\n')
   await until(/\rready\r\n/)
   await type('\x03echo interrupted $?\n')
   await until(/interrupted 130\r\n/)

@@ -98,7 +98,11 @@ void Worker::Pump() {
       break;
     }
     if (events_.empty() && !gone_ && ReadControl()) {
-      for (Source& stream : streams_) stream.limit = kPipeSize;
+      for (Source& stream : streams_) {
+        stream.limit = kPipeSize;
+        // The loop may not have come to say so yet.
+        stream.readable = stream.fd.valid();
+      }
     }
     const bool barrier = !events_.empty() || gone_;
     size_t size = 0;
