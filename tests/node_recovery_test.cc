@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "pool/database.h"
+#include "tests/await.h"
 #include "tests/node_daemon.h"
 #include "tests/vmm_command.h"
 
@@ -106,8 +107,8 @@ TEST(NodeRecoveryTest, HalfDoneOnesAreEndedOrUndone) {
   EXPECT_EQ(node.State(ids["paused"]), "paused");
   EXPECT_EQ(node.State(ids["snapshotting"]), "running");
   EXPECT_EQ(node.State(ids["resuming"]), "paused");
-  while (fs::exists(node.home() + "/snapshots/unknown")) usleep(1000);
-  while (fs::exists(node.home() + "/snapshots/.unknown")) usleep(1000);
+  AwaitGone(node.home() + "/snapshots/unknown");
+  AwaitGone(node.home() + "/snapshots/.unknown");
   for (const char* state : {"pausing", "paused", "resuming"}) {
     json::object resumed = node.Ask("sandbox.resume", ids[state]);
     EXPECT_TRUE(IsOk(resumed)) << state << json::serialize(resumed);

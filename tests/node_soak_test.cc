@@ -12,6 +12,7 @@
 #include <set>
 #include <thread>
 
+#include "tests/await.h"
 #include "tests/node_daemon.h"
 #include "tests/vmm_command.h"
 
@@ -159,7 +160,8 @@ class Soak {
     for (const json::value& one : snapshots.at("snapshots").as_array()) {
       EXPECT_TRUE(IsOk(node_.Ask("snapshot.delete", Text(one.as_object(), "id"))));
     }
-    while (!fs::is_empty(node_.home() + "/snapshots")) usleep(1000);
+    AwaitChange(node_.home() + "/snapshots",
+                [&] { return fs::is_empty(node_.home() + "/snapshots"); });
     // A zygote that was killed may have left clones that nobody knew: the next daemon finds them.
     node_.Crash();
     node_.Start();

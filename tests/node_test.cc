@@ -8,6 +8,7 @@
 #include <set>
 #include <thread>
 
+#include "tests/await.h"
 #include "tests/node_daemon.h"
 #include "tests/vmm_command.h"
 
@@ -126,7 +127,7 @@ TEST(NodeTest, PausedOnesTakeNoProcessAndGoOn) {
             "sandbox " + id + " is running, not paused");
   EXPECT_TRUE(IsOk(node.Ask("sandbox.pause", id)));
   EXPECT_TRUE(IsOk(node.Ask("sandbox.kill", id)));
-  while (Entries(node.home() + "/snapshots") != 0) usleep(1000);
+  AwaitChange(node.home() + "/snapshots", [&] { return Entries(node.home() + "/snapshots") == 0; });
   EXPECT_EQ(Entries(node.home() + "/node/run"), 0u);
 }
 
@@ -139,9 +140,13 @@ TEST(NodeTest, TimeIsOver) {
   std::string longer = node.Create({{"timeout_seconds", 1}});
   EXPECT_TRUE(
       IsOk(node.Ask({{"op", "sandbox.timeout"}, {"id", longer}, {"timeout_seconds", 1000}})));
-  events.Await(killed, "gone");
+  bool gone = false, frozen = false;  // which is the first is not said
+  events.AwaitAny([&](const json::object& event) {
+    gone |= Text(event, "id") == killed && Text(event, "state") == "gone";
+    frozen |= Text(event, "id") == paused && Text(event, "state") == "paused";
+    return gone && frozen;
+  });
   EXPECT_EQ(node.State(killed), "");
-  while (node.State(paused) != "paused") usleep(1000);
   EXPECT_EQ(node.State(longer), "running");
   // A time of its own once it goes on.
   EXPECT_TRUE(
@@ -189,7 +194,7 @@ TEST(NodeTest, ForksSnapshotsAndRollbacks) {
   for (const json::value& one : all.at("sandboxes").as_array()) {
     EXPECT_TRUE(IsOk(node.Ask("sandbox.kill", Text(one.as_object(), "id"))));
   }
-  while (Entries(node.home() + "/snapshots") != 0) usleep(1000);
+  AwaitChange(node.home() + "/snapshots", [&] { return Entries(node.home() + "/snapshots") == 0; });
   node.AwaitMachines(1);
 }
 

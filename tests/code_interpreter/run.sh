@@ -10,16 +10,9 @@ for name in CUBE_VMM CUBE_KERNEL CUBE_INITRD CUBE_ROOTFS; do
   export "$name=$(realpath "${!name}")"
 done
 source "$here/../../tools/lib/cache.sh"
-need node nodejs
-need npm npm
+source "$here/../../tools/lib/npm.sh"
 
-install_packages() {
-  cp -L "$here/package.json" "$here/package-lock.json" "$1"
-  npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund > "$1/log" 2>&1 \
-    || { tail -n 20 "$1/log" >&2; fail "npm ci failed"; }
-}
-
-cached npm "$(cat "$here/package-lock.json" | sha256sum | cut -d ' ' -f 1)" install_packages
+npm_packages "$here"
 # Packages are looked for beside the test's file.
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -1,5 +1,7 @@
 #include "guestkernel/agent/envd/signature.h"
 
+#include <sha2.h>
+
 #include <array>
 #include <charconv>
 #include <cstdint>
@@ -7,7 +9,6 @@
 
 #include "base/json_writer.h"
 #include "guestkernel/agent/envd/secret.h"
-#include "guestkernel/agent/envd/sha256.h"
 
 namespace cube::agent::envd {
 
@@ -19,7 +20,11 @@ std::string Sign(std::string_view path, std::string_view operation, std::string_
     text += part;
   }
   if (expiration != nullptr) text += ":" + *expiration;
-  const std::array<uint8_t, 32> digest = Sha256(text);
+  std::array<uint8_t, SHA256_DIGEST_LENGTH> digest;
+  SHA2_CTX sum;
+  SHA256Init(&sum);
+  SHA256Update(&sum, reinterpret_cast<const uint8_t*>(text.data()), text.size());
+  SHA256Final(digest.data(), &sum);
   std::string signature = Base64({reinterpret_cast<const char*>(digest.data()), digest.size()});
   while (signature.ends_with('=')) signature.pop_back();
   return "v1_" + signature;

@@ -2,43 +2,15 @@
 
 #include <sys/stat.h>
 
-#include <charconv>
-#include <string_view>
 #include <utility>
 
-#include "base/byte_io.h"
 #include "base/monotonic.h"
+#include "guestkernel/agent/account_files.h"
 
 namespace cube::agent::envd {
 namespace {
 
-constexpr size_t kMaxFile = 1 << 20;
 constexpr uint64_t kTrusted = 500'000'000;  // nanoseconds
-
-std::vector<std::string_view> Split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  while (true) {
-    const size_t end = text.find(separator);
-    parts.push_back(text.substr(0, end));
-    if (end == std::string_view::npos) return parts;
-    text.remove_prefix(end + 1);
-  }
-}
-
-bool ParseId(std::string_view text, uint32_t* id) {
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *id);
-  return error == std::errc() && end == text.data() + text.size();
-}
-
-// The lines of a file of at least `fields` fields separated by colons.
-std::vector<std::vector<std::string_view>> Lines(std::string_view text, size_t fields) {
-  std::vector<std::vector<std::string_view>> lines;
-  for (std::string_view line : Split(text, '\n')) {
-    std::vector<std::string_view> parts = Split(line, ':');
-    if (parts.size() >= fields && !parts[0].empty()) lines.push_back(std::move(parts));
-  }
-  return lines;
-}
 
 }  // namespace
 
@@ -66,17 +38,12 @@ void Users::Refresh(bool now) {
 void Users::ReadPasswd() {
   accounts_.clear();
   user_names_.clear();
-  Result<std::string> text = ReadSmallFile(passwd_, kMaxFile);
-  if (text.ok()) {
-    // name:password:uid:gid:comment:home:shell. The first of two lines counts.
-    for (const auto& fields : Lines(*text, 6)) {
-      Account account;
-      if (!ParseId(fields[2], &account.uid) || !ParseId(fields[3], &account.gid)) continue;
-      account.home = fields[5];
-      user_names_.emplace(account.uid, fields[0]);
-      accounts_.emplace(fields[0], std::move(account));
-    }
-  }
+  // The first of two entries counts.
+  ForEachUser(passwd_, [this](const passwd& entry) {
+    user_names_.emplace(entry.pw_uid, entry.pw_name);
+    accounts_.emplace(entry.pw_name, Account{entry.pw_uid, entry.pw_gid, entry.pw_dir});
+    return true;
+  });
   if (!accounts_.empty()) return;
   accounts_["root"] = {0, 0, "/"};
   user_names_[0] = "root";
@@ -85,18 +52,15 @@ void Users::ReadPasswd() {
 void Users::ReadGroup() {
   groups_.clear();
   group_names_.clear();
-  Result<std::string> text = ReadSmallFile(group_, kMaxFile);
-  if (!text.ok()) return;
-  // name:password:gid:members
-  for (const auto& fields : Lines(*text, 4)) {
-    Group group;
-    if (!ParseId(fields[2], &group.gid)) continue;
-    for (std::string_view member : Split(fields[3], ',')) {
-      if (!member.empty()) group.members.emplace_back(member);
+  ForEachGroup(group_, [this](const group& entry) {
+    Group group{entry.gr_gid, {}};
+    for (char** member = entry.gr_mem; *member != nullptr; ++member) {
+      group.members.emplace_back(*member);
     }
-    group_names_.emplace(group.gid, fields[0]);
-    groups_.emplace(fields[0], std::move(group));
-  }
+    group_names_.emplace(entry.gr_gid, entry.gr_name);
+    groups_.emplace(entry.gr_name, std::move(group));
+    return true;
+  });
 }
 
 std::optional<User> Users::Find(const std::string& name) {

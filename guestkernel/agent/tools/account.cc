@@ -1,20 +1,15 @@
 #include "guestkernel/agent/tools/account.h"
 
 #include <grp.h>
-#include <pwd.h>
 #include <unistd.h>
 
 #include <charconv>
-#include <cstdio>
-#include <memory>
 #include <optional>
+
+#include "guestkernel/agent/account_files.h"
 
 namespace cube::agent {
 namespace {
-
-using File = std::unique_ptr<FILE, int (*)(FILE*)>;
-
-File Open(const std::string& path) { return File(fopen(path.c_str(), "re"), fclose); }
 
 std::optional<uint32_t> NumberOf(const std::string& text) {
   uint32_t number = 0;
@@ -26,23 +21,19 @@ std::optional<uint32_t> NumberOf(const std::string& text) {
   return number;
 }
 
-constexpr size_t kMaxLine = 65536;
-
 // The user's name as the file has it; empty if it does not.
 Result<std::string> FindUser(const std::string& user, const std::string& path, Account* account) {
   std::optional<uint32_t> number = NumberOf(user);
-  if (File file = Open(path)) {
-    std::vector<char> line(kMaxLine);
-    passwd entry;
-    passwd* found = nullptr;
-    while (fgetpwent_r(file.get(), &entry, line.data(), line.size(), &found) == 0) {
-      if (user != entry.pw_name && (!number || *number != entry.pw_uid)) continue;
-      account->uid = entry.pw_uid;
-      account->gid = entry.pw_gid;
-      if (entry.pw_dir[0] != '\0') account->home = entry.pw_dir;
-      return std::string(entry.pw_name);
-    }
-  }
+  std::optional<std::string> name;
+  ForEachUser(path, [&](const passwd& entry) {
+    if (user != entry.pw_name && (!number || *number != entry.pw_uid)) return true;
+    account->uid = entry.pw_uid;
+    account->gid = entry.pw_gid;
+    if (entry.pw_dir[0] != '\0') account->home = entry.pw_dir;
+    name = entry.pw_name;
+    return false;
+  });
+  if (name) return *name;
   if (number) {
     account->uid = *number;
     return std::string();
@@ -69,22 +60,18 @@ Result<Account> Account::Find(const std::string& text, const std::string& passwd
   if (number) account.gid = *number;
   bool found = group.empty() || number.has_value() || group == "root";
   if (group == "root") account.gid = 0;
-  if (File file = Open(group_file)) {
-    std::vector<char> line(kMaxLine);
-    ::group entry;
-    ::group* next = nullptr;
-    while (fgetgrent_r(file.get(), &entry, line.data(), line.size(), &next) == 0) {
-      if (!group.empty()) {
-        if (group != entry.gr_name) continue;
-        account.gid = entry.gr_gid;
-        found = true;
-        break;
-      }
-      for (char** member = entry.gr_mem; *member != nullptr; ++member) {
-        if (name == *member) account.groups.push_back(entry.gr_gid);
-      }
+  ForEachGroup(group_file, [&](const ::group& entry) {
+    if (!group.empty()) {
+      if (group != entry.gr_name) return true;
+      account.gid = entry.gr_gid;
+      found = true;
+      return false;
     }
-  }
+    for (char** member = entry.gr_mem; *member != nullptr; ++member) {
+      if (name == *member) account.groups.push_back(entry.gr_gid);
+    }
+    return true;
+  });
   if (!found) return Errorf("there is no group \"%s\" in %s", group.c_str(), group_file.c_str());
   return account;
 }
