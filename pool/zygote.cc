@@ -20,6 +20,10 @@ namespace json = boost::json;
 
 constexpr milliseconds kCloneLimit(20'000);
 constexpr size_t kMaxAnswer = 64 * 1024;
+// A zygote that dies over a request does not fail it: the next one is asked. Not for ever, as the
+// request may be what kills it.
+constexpr int kAttempts = 2;
+constexpr milliseconds kEndLimit(1'000);
 // How long a zygote that died, or could not be started, is left alone: doubled each time.
 constexpr uint64_t kFirstPauseMs = 50;
 constexpr uint64_t kLastPauseMs = 10'000;
@@ -139,13 +143,24 @@ Task<void> Zygote::Pause() {
   co_await Sleep(pause, milliseconds((not_before_ - now) / 1'000'000 + 1));
 }
 
+Task<Outcome<std::string>> Zygote::Ask() {
+  for (int attempt = 1;; ++attempt) {
+    POOL_CO_TRY(co_await Start());
+    const uint64_t asked = starts_;
+    POOL_CO_ASSIGN(CloneRequest request, launcher_->PrepareClone());
+    auto answer = co_await AskOnce(io_, socket_, std::move(request));
+    if (answer.ok() || attempt == kAttempts) co_return std::move(answer);
+    // A connection is lost a moment before its process counts as ended.
+    if (asked == starts_ && !co_await AwaitExit(io_, process_.fd(), kEndLimit)) {
+      co_return answer.refusal();
+    }
+  }
+}
+
 Task<Outcome<std::shared_ptr<Vm>>> Zygote::Clone() {
   auto self = shared_from_this();
-  POOL_CO_TRY(co_await Start());
-  POOL_CO_ASSIGN(CloneRequest request, launcher_->PrepareClone());
-  auto answer = co_await AskOnce(io_, socket_, std::move(request));
-  if (!answer.ok()) co_return answer.refusal();
-  POOL_CO_ASSIGN(std::string id, CloneId(*answer));
+  POOL_CO_ASSIGN(std::string answer, co_await Ask());
+  POOL_CO_ASSIGN(std::string id, CloneId(answer));
   failures_ = 0;
   auto vm = Vm::Connect(io_, id, launcher_->ControlPath(id));
   // Killed meanwhile.

@@ -36,6 +36,8 @@ class Zygote : public std::enable_shared_from_this<Zygote> {
  private:
   // Starts it again when it has ended.
   Task<void> AwaitEnd();
+  // Its answer to a request for a clone; the next zygote's if it died over it.
+  Task<Outcome<std::string>> Ask();
   // Until it may be started again.
   Task<void> Pause();
 
