@@ -75,5 +75,3 @@ BENCHMARK(BM_Requests)
     ->MeasureProcessCPUTime();
 
 }  // namespace
-
-BENCHMARK_MAIN();
