@@ -107,3 +107,30 @@ def cube_fuzz(name, srcs, deps = [], seconds = 10, max_len = 4096, linkopts = []
         tags = ["fuzz", "manual"],
         **kwargs
     )
+
+def bpf_object(name, src, hdrs, **kwargs):
+    """Programs for the kernel: compiled by clang, as a skeleton (NAME.skel.h) that carries them.
+
+    Args:
+      name: of the library, and of the struct in the skeleton.
+      src: the C source.
+      hdrs: the headers it includes.
+      **kwargs: as for cc_library.
+    """
+    native.genrule(
+        name = name + "_skeleton",
+        srcs = [src] + hdrs,
+        outs = [name + ".skel.h"],
+        cmd = "clang-14 -target bpf -O2 -g -Wall -Wextra -Wno-unused-parameter -Werror -I. " +
+              "-idirafter /usr/include/x86_64-linux-gnu -c $(location %s) -o $(@D)/%s.o && " % (src, name) +
+              "/usr/sbin/bpftool gen skeleton $(@D)/%s.o name %s > $@" % (name, name),
+        message = "Compiling for BPF",
+    )
+    native.cc_library(
+        name = name,
+        hdrs = [name + ".skel.h"],
+        # Generated: warnings about it help nobody.
+        includes = ["."],
+        deps = ["//bazel:libbpf"],
+        **kwargs
+    )

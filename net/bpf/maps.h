@@ -1,0 +1,270 @@
+#ifndef CUBE_NET_BPF_MAPS_H_
+#define CUBE_NET_BPF_MAPS_H_
+
+// What the programs in the kernel and the node outside share: layouts of maps, limits, reasons.
+// Addresses and ports are in network order unless a name says otherwise. A change here needs a new
+// CUBE_LAYOUT: maps of another layout are not taken over.
+
+#include <linux/types.h>
+
+#ifdef __cplusplus
+namespace cube::net::bpf {
+#endif
+
+#define CUBE_LAYOUT 1
+
+#define CUBE_MAX_SLOTS 4096
+#define CUBE_MAX_FLOWS 131072
+#define CUBE_MAX_RULES 1048576
+#define CUBE_MAX_FIXED 4096
+#define CUBE_MAX_PORTS 8192
+#define CUBE_MAX_OPENED 65536
+#define CUBE_MAX_FRAGMENTS 8192
+#define CUBE_MAX_RANGES 8
+#define CUBE_MAX_SNAT 4
+#define CUBE_ID_SIZE 40
+#define CUBE_TRACE_BYTES (1 << 18)
+
+// One for all guests: 169.254.0.21/30, behind 169.254.0.22.
+#define CUBE_GUEST_MAC \
+  { 0x02, 0xcb, 0x00, 0x00, 0x00, 0x15 }
+#define CUBE_GATEWAY_MAC \
+  { 0x02, 0xcb, 0x00, 0x00, 0x00, 0x16 }
+
+// How long a fragment's successors are waited for, and how long a flow may be silent, by its state.
+#define CUBE_SECOND 1000000000ull
+#define CUBE_FRAGMENT_NS (30 * CUBE_SECOND)
+
+enum flow_state {
+  FLOW_UDP_ONE_WAY,      // nothing has come back yet
+  FLOW_UDP,              // datagrams went both ways
+  FLOW_ICMP,             // an echo
+  FLOW_TCP_OPENING,      // SYN, not answered
+  FLOW_TCP_ANSWERED,     // SYN in both directions
+  FLOW_TCP_ESTABLISHED,  // and an ACK of it
+  FLOW_TCP_CLOSING,      // FIN in one direction
+  FLOW_TCP_CLOSED,       // FIN in both, or RST
+  FLOW_STATES,
+};
+
+static inline __u64 flow_timeout(__u8 state) {
+  switch (state) {
+    case FLOW_UDP_ONE_WAY:
+      return 30 * CUBE_SECOND;
+    case FLOW_UDP:
+      return 180 * CUBE_SECOND;
+    case FLOW_ICMP:
+      return 30 * CUBE_SECOND;
+    case FLOW_TCP_OPENING:
+      return 60 * CUBE_SECOND;
+    case FLOW_TCP_ANSWERED:
+      return 60 * CUBE_SECOND;
+    case FLOW_TCP_ESTABLISHED:
+      return 7440 * CUBE_SECOND;  // RFC 5382, REQ-5
+    case FLOW_TCP_CLOSING:
+      return 240 * CUBE_SECOND;
+    default:
+      return 10 * CUBE_SECOND;
+  }
+}
+
+enum flow_kind {
+  FLOW_OUT,       // begun by the guest, to the world
+  FLOW_PEEKED,    // begun by the guest, through the proxy that looks at the name
+  FLOW_RESOLVER,  // begun by the guest, to the node's resolver
+  FLOW_IN,        // begun by the world, by a port mapping
+  FLOW_HOST,      // begun by the host
+};
+
+// Why a packet was let through or not.
+enum reason {
+  REASON_ALLOWED,
+  REASON_ARP,        // answered
+  REASON_NO_SLOT,    // of no sandbox
+  REASON_NO_POLICY,  // of a sandbox to which nothing is open yet
+  REASON_MALFORMED,  // headers that contradict themselves or the frame
+  REASON_VLAN,       // a tag
+  REASON_ETHERTYPE,  // neither IPv4 nor ARP nor IPv6
+  REASON_IPV6,       //
+  REASON_SOURCE,     // not the guest's own address
+  REASON_OPTIONS,    // IP options
+  REASON_PROTOCOL,   // neither TCP, UDP nor an ICMP that is carried
+  REASON_FRAGMENT,   // a fragment without its first one, or over a header
+  REASON_FIXED,      // an address that no policy opens
+  REASON_POLICY,     // the sandbox's policy
+  REASON_HOST,       // the host itself
+  REASON_NO_FLOW,    // TCP in the middle of a connection that is not known
+  REASON_FLOWS,      // the sandbox has too many flows
+  REASON_PORTS,      // no port is left for it
+  REASON_RATE,       // over the limit
+  REASON_TTL,        // has come to its end
+  REASON_TOO_BIG,    // for the uplink
+  REASON_SPOOFED,    // from outside, with an address that exists only inside
+  REASONS,
+};
+
+enum slot_flags {
+  SLOT_INTERNET = 1,  // what no rule speaks of is open
+  SLOT_DOMAINS = 2,   // names are, by the resolver and the proxy
+};
+
+// A TAP and the sandbox behind it. The node writes it through a mapping: `policy` last and in one
+// piece, so that a packet is judged by all of the old policy or all of the new one.
+struct slot {
+  __u64 policy;  // generation of its rules, flags << 32; 0: nothing gets through
+  __u32 ifindex;
+  __u32 host_address;  // by which the host knows it
+  __u32 epoch;         // of its present sandbox: flows of another are dead
+  __u32 max_flows;
+  __u64 bytes_per_second;  // from the guest; 0: as many as may be
+  __u64 packets_per_second;
+  __u32 flows;  // counted up by the programs, set right by the reaper
+  __u32 pad;
+  char id[CUBE_ID_SIZE];  // of the sandbox; empty: the slot is free
+};
+
+struct slot_counters {
+  __u64 packets_out, bytes_out, packets_in, bytes_in, denied, flows;
+};
+
+// What a sandbox has left of its limits: time at their pace, at most a second; below zero it waits.
+struct meter_state {
+  __u64 at;  // when it was filled last, CLOCK_MONOTONIC nanoseconds
+  __s64 bytes;
+  __s64 packets;
+};
+
+struct flow_key {
+  __u32 slot;
+  __u32 remote;
+  __u16 local_port;  // for an echo its identifier
+  __u16 remote_port;
+  __u8 protocol;
+  __u8 pad[3];
+};
+
+struct flow {
+  __u64 seen;    // coarse CLOCK_MONOTONIC nanoseconds
+  __u32 source;  // what the guest's address becomes
+  __u32 target;  // what the remote address becomes: itself, or the host's
+  __u16 source_port;
+  __u16 target_port;
+  __u8 state;
+  __u8 kind;
+  __u8 outside;  // it was begun by the other side
+  __u8 pad;
+  __u32 generation;  // of the policy that has let it through
+  __u32 epoch;
+};
+
+// A flow as it is seen outside, from there.
+struct reverse_key {
+  __u32 target;
+  __u32 source;
+  __u16 target_port;
+  __u16 source_port;
+  __u8 protocol;
+  __u8 pad[3];
+};
+
+// Longest prefix first by generation, then by address.
+struct rule_key {
+  __u32 prefix;  // 32 + that of the address
+  __u32 generation;
+  __u32 address;
+};
+
+struct port_range {
+  __u16 first, last;  // in the host's order
+  __u8 protocol;      // 0: every one
+  __u8 deny;          // else allow
+};
+
+// All that the rules for any network around this one say: ranges that allow before those that deny.
+struct rule {
+  __u32 count;
+  struct port_range ranges[CUBE_MAX_RANGES];
+};
+
+struct fixed_key {
+  __u32 prefix;
+  __u32 address;
+};
+#define FIXED_DENIED 1
+#define FIXED_EXCEPTED 2
+
+struct opened_key {
+  __u32 slot;
+  __u32 address;
+};
+struct opened {
+  __u64 until;  // CLOCK_MONOTONIC nanoseconds
+  __u32 epoch;
+  __u32 pad;
+};
+
+struct port_key {
+  __u16 port;  // on the host
+  __u8 protocol;
+  __u8 pad;
+};
+struct port_target {
+  __u32 slot;
+  __u32 epoch;
+  __u16 port;
+  __u16 pad;
+};
+
+struct fragment_key {
+  __u32 slot;  // 0 from outside
+  __u32 source;
+  __u32 target;
+  __u16 identifier;
+  __u8 protocol;
+  __u8 pad;
+};
+struct fragment {
+  __u64 until;
+  __u32 source;
+  __u32 target;
+  __u32 slot;
+  __u32 generation;
+  __u16 identifier;
+  __u8 kind;
+  __u8 pad[5];
+};
+
+// What holds for all sandboxes.
+struct settings {
+  __u32 uplink;  // ifindex
+  __u32 host;    // of the host-side device
+  __u32 host_address;
+  __u32 host_network;  // of the addresses by which the host knows sandboxes
+  __u32 host_mask;
+  __u32 snat_count;
+  __u32 snat[CUBE_MAX_SNAT];
+  __u16 first_port, last_port;  // of the pool, in the host's order
+  __u16 resolver_port;          // in network order, 0: none
+  __u16 peek_port;
+  __u32 trace;  // a flag for each reason that is traced
+  __u8 host_mac[6];
+  __u8 pad[2];
+};
+
+struct trace_event {
+  __u64 at;
+  __u32 slot;
+  __u32 remote;
+  __u16 local_port, remote_port;
+  __u32 bytes;
+  __u8 protocol;
+  __u8 reason;
+  __u8 inward;
+  __u8 pad;
+};
+
+#ifdef __cplusplus
+}  // namespace cube::net::bpf
+#endif
+
+#endif  // CUBE_NET_BPF_MAPS_H_

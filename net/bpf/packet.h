@@ -1,0 +1,192 @@
+#ifndef CUBE_NET_BPF_PACKET_H_
+#define CUBE_NET_BPF_PACKET_H_
+
+// One IPv4 packet, its headers copied out and checked against one another and the frame.
+
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/pkt_cls.h>
+
+#include "net/bpf/tables.h"
+
+#define GUEST_ADDRESS bpf_htonl(0xa9fe0015)    // 169.254.0.21
+#define GATEWAY_ADDRESS bpf_htonl(0xa9fe0016)  // 169.254.0.22
+
+#define IP_OFFSET 0x1fff
+#define IP_MORE 0x2000
+#define IP_DONT 0x4000
+#define L4 (ETH_HLEN + 20)
+
+// Of TCP's header, byte 13.
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+// Offsets within the transport header.
+#define TCP_SEQ_AT 4
+#define TCP_DOFF_AT 12
+#define TCP_FLAGS_AT 13
+#define TCP_CHECK_AT 16
+#define UDP_CHECK_AT 6
+#define ICMP_CHECK_AT 2
+
+#define ICMP_ECHO_REPLY 0
+#define ICMP_UNREACHABLE 3
+#define ICMP_ECHO_REQUEST 8
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER 12
+
+struct packet {
+  struct iphdr ip;
+  __u16 source_port;  // of ICMP's echo its identifier, in both
+  __u16 target_port;
+  __u32 sequence, acknowledged;  // TCP's, network order
+  __u32 payload;                 // bytes after TCP's header
+  __u8 flags;                    // TCP's
+  __u8 icmp_type;
+  __u8 later_fragment;
+  __u8 fragmented;
+  __u8 is_error;  // an ICMP error, whose ports are those of the packet within, turned round
+  __u8 inner_protocol;
+  __u32 inner_target;  // where that packet was going
+};
+
+static __always_inline int is_icmp_error(__u8 type) {
+  return type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER;
+}
+
+// An ICMP error: `packet` gets the ports of the packet within, as an answer to it would have them.
+static __always_inline int parse_error(struct __sk_buff* skb, struct packet* packet, __u32 length) {
+  struct {
+    struct iphdr ip;
+    __u16 ports[4];
+  } inner;
+  if (length < 8 + sizeof(inner) || packet->fragmented) return REASON_MALFORMED;
+  if (bpf_skb_load_bytes(skb, L4 + 8, &inner, sizeof(inner)) < 0) return REASON_MALFORMED;
+  if (inner.ip.version != 4 || inner.ip.ihl != 5) return REASON_OPTIONS;
+  if (inner.ip.frag_off & bpf_htons(IP_OFFSET)) return REASON_FRAGMENT;
+  // The error is for whoever sent the packet within.
+  if (inner.ip.saddr != packet->ip.daddr) return REASON_MALFORMED;
+  packet->is_error = 1;
+  packet->inner_target = inner.ip.daddr;
+  packet->inner_protocol = inner.ip.protocol;
+  if (inner.ip.protocol == IPPROTO_TCP || inner.ip.protocol == IPPROTO_UDP) {
+    packet->source_port = inner.ports[1];
+    packet->target_port = inner.ports[0];
+    return REASON_ALLOWED;
+  }
+  __u8 type = inner.ports[0] & 0xff;
+  if (inner.ip.protocol != IPPROTO_ICMP) return REASON_PROTOCOL;
+  if (type != ICMP_ECHO_REQUEST && type != ICMP_ECHO_REPLY) return REASON_PROTOCOL;
+  packet->source_port = packet->target_port = inner.ports[2];
+  return REASON_ALLOWED;
+}
+
+static __always_inline int parse_icmp(struct __sk_buff* skb, struct packet* packet, __u32 length) {
+  __u16 header[4];
+  if (length < 8 || bpf_skb_load_bytes(skb, L4, header, sizeof(header)) < 0) {
+    return REASON_MALFORMED;
+  }
+  packet->icmp_type = header[0] & 0xff;
+  if (is_icmp_error(packet->icmp_type)) return parse_error(skb, packet, length);
+  if (packet->icmp_type != ICMP_ECHO_REQUEST && packet->icmp_type != ICMP_ECHO_REPLY) {
+    return REASON_PROTOCOL;
+  }
+  packet->source_port = packet->target_port = header[2];
+  return REASON_ALLOWED;
+}
+
+static __always_inline int parse_tcp(struct __sk_buff* skb, struct packet* packet, __u32 length) {
+  __u8 header[20];
+  if (length < 20 || bpf_skb_load_bytes(skb, L4, header, sizeof(header)) < 0) {
+    return REASON_MALFORMED;
+  }
+  __u32 size = (header[TCP_DOFF_AT] >> 4) * 4;
+  if (size < 20 || size > length) return REASON_MALFORMED;
+  packet->source_port = *(__u16*)header;
+  packet->target_port = *(__u16*)(header + 2);
+  packet->sequence = *(__u32*)(header + TCP_SEQ_AT);
+  packet->acknowledged = *(__u32*)(header + 8);
+  packet->flags = header[TCP_FLAGS_AT];
+  packet->payload = length - size;
+  __u8 kind = packet->flags & (TCP_SYN | TCP_FIN | TCP_RST);
+  // One at most.
+  if (kind & (kind - 1)) return REASON_MALFORMED;
+  return REASON_ALLOWED;
+}
+
+static __always_inline int parse_udp(struct __sk_buff* skb, struct packet* packet, __u32 length) {
+  __u16 header[4];
+  if (length < 8 || bpf_skb_load_bytes(skb, L4, header, sizeof(header)) < 0) {
+    return REASON_MALFORMED;
+  }
+  // A first fragment has less than its datagram.
+  __u32 size = bpf_ntohs(header[2]);
+  if (size < 8 || (size > length && !packet->fragmented)) return REASON_MALFORMED;
+  packet->source_port = header[0];
+  packet->target_port = header[1];
+  return REASON_ALLOWED;
+}
+
+// Reads the packet at the Ethernet header of `skb`. REASON_ALLOWED, or what is wrong with it.
+static __always_inline int parse(struct __sk_buff* skb, struct packet* packet) {
+  __builtin_memset(packet, 0, sizeof(*packet));
+  if (bpf_skb_load_bytes(skb, ETH_HLEN, &packet->ip, sizeof(packet->ip)) < 0) {
+    return REASON_MALFORMED;
+  }
+  if (packet->ip.version != 4 || packet->ip.ihl < 5) return REASON_MALFORMED;
+  if (packet->ip.ihl != 5) return REASON_OPTIONS;
+  __u32 total = bpf_ntohs(packet->ip.tot_len);
+  if (total < 20 || total + ETH_HLEN > skb->len) return REASON_MALFORMED;
+  __u32 length = total - 20;
+  __u16 fragment = bpf_ntohs(packet->ip.frag_off);
+  __u32 offset = (fragment & IP_OFFSET) * 8;
+  packet->fragmented = offset != 0 || (fragment & IP_MORE);
+  packet->later_fragment = offset != 0;
+  __u8 protocol = packet->ip.protocol;
+  if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_ICMP) {
+    return REASON_PROTOCOL;
+  }
+  if (packet->fragmented) {
+    // Nothing is to lie over the transport header (RFC 1858), nor beyond the longest packet.
+    if (offset != 0 && offset < 24) {
+      if (protocol == IPPROTO_TCP) return REASON_FRAGMENT;
+    }
+    if (length == 0 || offset + length > 65515) return REASON_FRAGMENT;
+    if ((fragment & IP_MORE) && (length & 7)) return REASON_FRAGMENT;
+    if (packet->later_fragment) return REASON_ALLOWED;
+  }
+  if (protocol == IPPROTO_TCP) return parse_tcp(skb, packet, length);
+  if (protocol == IPPROTO_UDP) return parse_udp(skb, packet, length);
+  return parse_icmp(skb, packet, length);
+}
+
+static __always_inline void count_reason(__u32 reason) {
+  __u64* count = bpf_map_lookup_elem(&reasons, &reason);
+  if (count) ++*count;
+}
+
+static __always_inline void note(const struct settings* set, const struct packet* packet,
+                                 __u32 slot, __u32 bytes, int inward, __u32 reason) {
+  count_reason(reason);
+  if (!(set->trace & (1u << (reason & 31)))) return;
+  struct trace_event* event = bpf_ringbuf_reserve(&trace, sizeof(*event), 0);
+  if (!event) return;
+  __builtin_memset(event, 0, sizeof(*event));
+  event->at = bpf_ktime_get_coarse_ns();
+  event->slot = slot;
+  event->bytes = bytes;
+  event->reason = reason;
+  event->inward = inward;
+  if (packet) {
+    event->remote = inward ? packet->ip.saddr : packet->ip.daddr;
+    event->local_port = inward ? packet->target_port : packet->source_port;
+    event->remote_port = inward ? packet->source_port : packet->target_port;
+    event->protocol = packet->ip.protocol;
+  }
+  bpf_ringbuf_submit(event, 0);
+}
+
+#endif  // CUBE_NET_BPF_PACKET_H_

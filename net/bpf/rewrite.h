@@ -1,0 +1,126 @@
+#ifndef CUBE_NET_BPF_REWRITE_H_
+#define CUBE_NET_BPF_REWRITE_H_
+
+// Changes addresses and ports of a packet, checksums included, whether they are there already or
+// left to a device (CHECKSUM_PARTIAL): the helpers know, so nothing here is written past them.
+
+#include "net/bpf/packet.h"
+
+struct rewrite {
+  __u32 source;
+  __u32 target;
+  __u16 source_port;
+  __u16 target_port;
+  __u32 inner_target;  // of the packet within an ICMP error, whose source is `target`
+  __u16 identifier;    // of a fragment
+};
+
+static __always_inline __u16 fold(__u64 sum) {
+  sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + ((sum >> 32) & 0xffff) + (sum >> 48);
+  sum = (sum & 0xffff) + (sum >> 16);
+  sum = (sum & 0xffff) + (sum >> 16);
+  return ~sum;
+}
+
+static __always_inline __u16 header_checksum(const struct iphdr* ip) {
+  const __u16* words = (const __u16*)ip;
+  __u64 sum = 0;
+#pragma unroll
+  for (int i = 0; i < 10; i++) sum += words[i];
+  return fold(sum - ip->check);
+}
+
+// The packet within an ICMP error.
+static __noinline int rewrite_inner(struct __sk_buff* skb, const struct packet* packet,
+                                    const struct rewrite* to) {
+  struct {
+    struct iphdr ip;
+    __u16 l4[4];
+  } before, after;
+  if (bpf_skb_load_bytes(skb, L4 + 8, &before, sizeof(before)) < 0) return -1;
+  after = before;
+  after.ip.saddr = to->target;
+  after.ip.daddr = to->inner_target;
+  after.ip.check = 0;
+  after.ip.check = header_checksum(&after.ip);
+  if (packet->inner_protocol == IPPROTO_ICMP) {
+    after.l4[2] = to->target_port;
+    after.l4[1] = fold((__u64)(__u16)~before.l4[1] + (__u16)~before.l4[2] + after.l4[2]);
+  } else {
+    after.l4[0] = to->target_port;
+    after.l4[1] = to->source_port;
+    if (packet->inner_protocol == IPPROTO_UDP && before.l4[3] != 0) {
+      __s64 change = bpf_csum_diff((__be32*)&before.ip.saddr, 8, (__be32*)&after.ip.saddr, 8, 0);
+      change = bpf_csum_diff((__be32*)before.l4, 4, (__be32*)after.l4, 4, change);
+      after.l4[3] = fold((__u64)(__u32)change + (__u16)~before.l4[3]);
+      if (after.l4[3] == 0) after.l4[3] = 0xffff;
+    }
+  }
+  __s64 change = bpf_csum_diff((__be32*)&before, sizeof(before), (__be32*)&after, sizeof(after), 0);
+  if (bpf_l4_csum_replace(skb, L4 + ICMP_CHECK_AT, 0, change, 0) < 0) return -1;
+  return bpf_skb_store_bytes(skb, L4 + 8, &after, sizeof(after), 0);
+}
+
+static __always_inline int rewrite_ports(struct __sk_buff* skb, const struct packet* packet,
+                                         const struct rewrite* to) {
+  struct {
+    __u16 source, target;
+  } before = {packet->source_port, packet->target_port}, after = {to->source_port, to->target_port};
+  __u32 addresses[2] = {to->source, to->target};
+  __s64 moved = bpf_csum_diff((__be32*)&packet->ip.saddr, 8, (__be32*)addresses, 8, 0);
+  __s64 change = bpf_csum_diff((__be32*)&before, 4, (__be32*)&after, 4, 0);
+  int at, flags = 0;
+  if (packet->ip.protocol == IPPROTO_TCP) {
+    at = L4 + TCP_CHECK_AT;
+  } else {
+    at = L4 + UDP_CHECK_AT;
+    __u16 checksum = 0;
+    if (bpf_skb_load_bytes(skb, at, &checksum, 2) < 0) return -1;
+    // A datagram without one goes on without one. (A device that is to fill it in has it begun.)
+    if (checksum == 0) return bpf_skb_store_bytes(skb, L4, &after, 4, 0);
+    flags = BPF_F_MARK_MANGLED_0;
+  }
+  if (bpf_l4_csum_replace(skb, at, 0, moved, flags | BPF_F_PSEUDO_HDR) < 0) return -1;
+  if (change != 0 && bpf_l4_csum_replace(skb, at, 0, change, flags) < 0) return -1;
+  return bpf_skb_store_bytes(skb, L4, &after, 4, 0);
+}
+
+// The identifier of an echo, which stands where `packet` and `to` have the local port.
+static __always_inline int rewrite_echo(struct __sk_buff* skb, __u16 before, __u16 after) {
+  if (before == after) return 0;
+  if (bpf_l4_csum_replace(skb, L4 + ICMP_CHECK_AT, before, after, 2) < 0) return -1;
+  return bpf_skb_store_bytes(skb, L4 + 4, &after, 2, 0);
+}
+
+// `packet` is as it was read. One hop is taken off its time to live.
+static __always_inline int rewrite_packet(struct __sk_buff* skb, const struct packet* packet,
+                                          const struct rewrite* to) {
+  if (packet->is_error) {
+    if (rewrite_inner(skb, packet, to) < 0) return -1;
+  } else if (packet->later_fragment) {
+    // Has no more than addresses.
+  } else if (packet->ip.protocol == IPPROTO_ICMP) {
+    // One of the two differs from what it was.
+    __u16 after = to->source_port != packet->source_port ? to->source_port : to->target_port;
+    if (rewrite_echo(skb, packet->source_port, after) < 0) return -1;
+  } else {
+    if (rewrite_ports(skb, packet, to) < 0) return -1;
+  }
+  struct iphdr ip = packet->ip;
+  ip.saddr = to->source;
+  ip.daddr = to->target;
+  ip.ttl--;
+  if (packet->fragmented) ip.id = to->identifier;
+  ip.check = 0;
+  ip.check = header_checksum(&ip);
+  return bpf_skb_store_bytes(skb, ETH_HLEN, &ip, sizeof(ip), 0);
+}
+
+static __always_inline int set_macs(struct __sk_buff* skb, const __u8* target, const __u8* source) {
+  __u8 macs[12];
+  __builtin_memcpy(macs, target, 6);
+  __builtin_memcpy(macs + 6, source, 6);
+  return bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0);
+}
+
+#endif  // CUBE_NET_BPF_REWRITE_H_

@@ -1,0 +1,57 @@
+#ifndef CUBE_NET_BPF_TABLES_H_
+#define CUBE_NET_BPF_TABLES_H_
+
+// The maps of the programs. Those with state are pinned by the loader and outlive it.
+
+#include <linux/bpf.h>
+// After it.
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "net/bpf/maps.h"
+
+#define TABLE(type_, key_, value_, entries_, flags_, name_) \
+  struct {                                                  \
+    __uint(type, type_);                                    \
+    __uint(max_entries, entries_);                          \
+    __uint(map_flags, flags_);                              \
+    __type(key, key_);                                      \
+    __type(value, value_);                                  \
+  } name_ SEC(".maps")
+
+TABLE(BPF_MAP_TYPE_ARRAY, __u32, struct settings, 1, 0, settings);
+TABLE(BPF_MAP_TYPE_ARRAY, __u32, struct slot, CUBE_MAX_SLOTS, BPF_F_MMAPABLE, slots);
+TABLE(BPF_MAP_TYPE_HASH, __u32, __u32, CUBE_MAX_SLOTS, 0, taps);  // ifindex: slot
+TABLE(BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct slot_counters, CUBE_MAX_SLOTS, 0, counters);
+TABLE(BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, REASONS, 0, reasons);
+TABLE(BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, CUBE_MAX_FLOWS, 0, flows);
+TABLE(BPF_MAP_TYPE_LRU_HASH, struct reverse_key, struct flow_key, CUBE_MAX_FLOWS, 0, reverse);
+TABLE(BPF_MAP_TYPE_LRU_HASH, struct fragment_key, struct fragment, CUBE_MAX_FRAGMENTS, 0,
+      fragments);
+TABLE(BPF_MAP_TYPE_LPM_TRIE, struct rule_key, struct rule, CUBE_MAX_RULES, BPF_F_NO_PREALLOC,
+      rules);
+TABLE(BPF_MAP_TYPE_LPM_TRIE, struct fixed_key, __u32, CUBE_MAX_FIXED, BPF_F_NO_PREALLOC, fixed);
+TABLE(BPF_MAP_TYPE_LRU_HASH, struct opened_key, struct opened, CUBE_MAX_OPENED, 0, opened);
+TABLE(BPF_MAP_TYPE_HASH, struct port_key, struct port_target, CUBE_MAX_PORTS, 0, ports);
+
+struct meter {
+  struct bpf_spin_lock lock;
+  struct meter_state state;
+};
+TABLE(BPF_MAP_TYPE_ARRAY, __u32, struct meter, CUBE_MAX_SLOTS, 0, meters);
+
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, CUBE_TRACE_BYTES);
+} trace SEC(".maps");
+
+static __always_inline struct settings* get_settings(void) {
+  __u32 zero = 0;
+  return bpf_map_lookup_elem(&settings, &zero);
+}
+
+static __always_inline struct slot* get_slot(__u32 number) {
+  return bpf_map_lookup_elem(&slots, &number);
+}
+
+#endif  // CUBE_NET_BPF_TABLES_H_

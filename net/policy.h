@@ -1,0 +1,89 @@
+#ifndef CUBE_NET_POLICY_H_
+#define CUBE_NET_POLICY_H_
+
+#include <compare>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "net/bpf/maps.h"
+
+namespace cube::net {
+
+// A network of IPv4: an address in the host's order, without bits beyond the prefix.
+struct Network {
+  uint32_t address = 0;
+  uint8_t prefix = 32;
+
+  uint32_t mask() const { return prefix == 0 ? 0 : ~0u << (32 - prefix); }
+  bool Contains(const Network& other) const {
+    return other.prefix >= prefix && (other.address & mask()) == address;
+  }
+  auto operator<=>(const Network&) const = default;
+};
+
+// "A.B.C.D" or "A.B.C.D/PREFIX", nothing else: no leading zeros, no bits beyond the prefix.
+Result<Network> ParseNetwork(std::string_view text);
+std::string NetworkText(const Network& network);
+
+// Which destinations one entry of a list means.
+struct PolicyRule {
+  Network network;
+  uint16_t first_port = 0;  // 0 to 65535: everything, be it without ports
+  uint16_t last_port = 65535;
+  uint8_t protocol = 0;  // of IP; 0: TCP and UDP, or all
+
+  bool operator==(const PolicyRule&) const = default;
+};
+
+// "NETWORK[:PORT[-PORT][/tcp|/udp]]".
+Result<PolicyRule> ParseRule(std::string_view text);
+std::string RuleText(const PolicyRule& rule);
+
+// A host's name, or "*." and one, lower-cased: RFC 1123 section 2.1, with '_' as it is used.
+Result<std::string> ParseDomain(std::string_view text);
+// Whether `name`, lower-cased and without a dot at its end, is meant by an entry of the list.
+bool MatchesDomain(const std::vector<std::string>& domains, std::string_view name);
+
+// What a sandbox may reach: what is allowed, else what is not denied, else, if `internet`,
+// everything. The fixed set (fixed_set.h) comes before all of it.
+struct Policy {
+  static constexpr size_t kMaxRules = 512;  // in both lists together
+  static constexpr size_t kMaxDomains = 128;
+
+  bool internet = true;
+  std::vector<PolicyRule> allow;
+  std::vector<PolicyRule> deny;
+  std::vector<std::string> domains;  // allowed by name, on ports 80 and 443
+  uint64_t bytes_per_second = 0;     // from the sandbox, with headers; 0: no limit
+  uint64_t packets_per_second = 0;   // likewise
+
+  bool operator==(const Policy&) const = default;
+
+  // From the lists of the E2B API: `allow` has networks and names, `deny` has networks. Names
+  // are refused unless everything else is denied, for they would mean nothing.
+  static Result<Policy> Parse(const std::vector<std::string>& allow,
+                              const std::vector<std::string>& deny, bool internet);
+  // Both lists as text.
+  std::vector<std::string> AllowText() const;
+  std::vector<std::string> DenyText() const;
+};
+
+// One node of the kernel's trie.
+struct CompiledRule {
+  Network network;
+  bpf::rule rule;
+};
+
+// The policy's lists as the kernel looks them up: each network with all that the networks around it
+// say. An error names a network of which more is said than a node holds.
+Result<std::vector<CompiledRule>> CompilePolicy(const Policy& policy);
+
+// What stands in a slot for a policy whose rules are under `generation`.
+uint64_t PolicyWord(const Policy& policy, uint32_t generation);
+
+}  // namespace cube::net
+
+#endif  // CUBE_NET_POLICY_H_

@@ -1,0 +1,65 @@
+#ifndef CUBE_NET_PROGRAMS_H_
+#define CUBE_NET_PROGRAMS_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/mapping.h"
+#include "base/result.h"
+#include "net/bpf/maps.h"
+
+struct fabric_bpf;
+
+namespace cube::net {
+
+// The programs of net/bpf in the kernel, and their maps. Maps are pinned in a folder of the BPF
+// file system, by the version of their layout, and are those of a daemon before this one if there
+// was one. The programs are new each time, and take the place of older ones where they are
+// attached. On one thread.
+class Programs {
+ public:
+  // `folder`: beneath a mounted BPF file system; empty: nothing is pinned. Errors say what the host
+  // lacks, or what the verifier says.
+  static Result<std::unique_ptr<Programs>> Load(const std::string& folder);
+  ~Programs();
+
+  // To the interface with that index, in place of what was there before.
+  Status AttachSandbox(uint32_t tap);
+  Status AttachUplink(uint32_t uplink);
+  Status AttachHost(uint32_t device);
+  // What AttachUplink() has attached.
+  void DetachUplink(uint32_t uplink);
+
+  // Descriptors of the maps.
+  struct Maps {
+    int settings, slots, taps, counters, reasons, flows, reverse, fragments, rules, fixed, opened,
+        ports, meters, trace;
+  };
+  const Maps& maps() const { return maps_; }
+  // The table `slots`, of CUBE_MAX_SLOTS.
+  bpf::slot* slots() const { return reinterpret_cast<bpf::slot*>(slots_.data()); }
+  // The programs' descriptors, for tests and figures.
+  int from_sandbox() const;
+  int from_world() const;
+  int from_host() const;
+  int early_filter() const;
+
+  // Removes everything that Load() has pinned in `folder`.
+  static void Unpin(const std::string& folder);
+
+ private:
+  explicit Programs(fabric_bpf* skeleton) : skeleton_(skeleton) {}
+
+  fabric_bpf* skeleton_;
+  Maps maps_ = {};
+  Mapping slots_;
+};
+
+// Mounts the BPF file system at `path`, if it is not. For who has a mount namespace of its own, and
+// for hosts that have it nowhere.
+Status MountBpf(const std::string& path);
+
+}  // namespace cube::net
+
+#endif  // CUBE_NET_PROGRAMS_H_
