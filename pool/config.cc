@@ -170,6 +170,28 @@ Status ReadSandbox(const toml::table& table, const std::string& name, Config* co
   return section.Finish();
 }
 
+Status ReadApi(const toml::table& table, const std::string& name, ApiConfig* api) {
+  Section section(table, name, "api.");
+  section.String("listen", &api->listen);
+  section.String("domain", &api->domain);
+  size_t auth = static_cast<size_t>(api->auth);
+  section.Word("auth", {"auto", "required", "off"}, &auth);
+  api->auth = static_cast<ApiAuth>(auth);
+  section.String("tls_certificate", &api->tls_certificate);
+  section.String("tls_key", &api->tls_key);
+  section.Whole("max_connections", 1, 100000, &api->max_connections);
+  section.Whole("max_header_bytes", 1024, 1 << 20, &api->max_header_bytes);
+  section.Whole("max_body_bytes", 1024, 1 << 30, &api->max_body_bytes);
+  section.Whole("header_seconds", 1, 3600, &api->header_seconds);
+  section.Whole("idle_seconds", 1, 86400, &api->idle_seconds);
+  section.Whole("requests_per_second", 0, 1000000, &api->requests_per_second);
+  if (section.ok() && api->tls_certificate.empty() != api->tls_key.empty()) {
+    return Errorf("%s:%u: api.tls_certificate and api.tls_key go together", name.c_str(),
+                  table.source().begin.line);
+  }
+  return section.Finish();
+}
+
 Status ReadAll(const toml::table& table, const std::string& name, Config* config) {
   Section file(table, name, "");
   if (const auto* node = file.Table("node")) CUBE_TRY(ReadNode(*node, name, config));
@@ -182,6 +204,7 @@ Status ReadAll(const toml::table& table, const std::string& name, Config* config
     section.Real("psi_some_avg10", 0.1, 100, &config->psi_some_avg10);
     CUBE_TRY(section.Finish());
   }
+  if (const auto* api = file.Table("api")) CUBE_TRY(ReadApi(*api, name, &config->api));
   if (const auto* pool = file.Table("pool")) {
     CUBE_TRY(ReadPool(*pool, name, "pool.", &config->pool));
   }

@@ -22,6 +22,29 @@ struct PoolConfig {
   bool operator==(const PoolConfig&) const = default;
 };
 
+// Who may use the control plane over HTTP.
+enum class ApiAuth {
+  kAuto,      // keys, once there has been one; before, everybody, if only this host can connect
+  kRequired,  // keys
+  kOff,       // everybody: on this host only
+};
+
+// The HTTP endpoint.
+struct ApiConfig {
+  std::string listen = "127.0.0.1:3000";  // address:port; "off": none
+  std::string domain;                     // sandboxes are at PORT-ID.domain; "": by headers alone
+  ApiAuth auth = ApiAuth::kAuto;
+  std::string tls_certificate, tls_key;  // PEM files; both or neither
+  uint32_t max_connections = 4096;
+  uint32_t max_header_bytes = 32 * 1024;
+  uint32_t max_body_bytes = 4 * 1024 * 1024;  // of requests to the control plane
+  uint32_t header_seconds = 10;               // a header that takes longer is given up
+  uint32_t idle_seconds = 75;                 // between two requests of a connection
+  uint32_t requests_per_second = 1000;        // of each key; 0: as many as it likes
+
+  bool operator==(const ApiConfig&) const = default;
+};
+
 // The node's configuration: one TOML file, of which every key has a default. docs/node.md lists
 // them. Values are within the ranges named there.
 struct Config {
@@ -45,6 +68,7 @@ struct Config {
   uint32_t max_chain = 16;            // pauses that build upon one another
   // [pressure]
   double psi_some_avg10 = 20;  // percent, /proc/pressure/memory, from which on pools shrink
+  ApiConfig api;               // [api]
   // [pool], and [template.NAME] for those that differ
   PoolConfig pool;
   std::map<std::string, PoolConfig> templates;

@@ -94,13 +94,14 @@ std::string PoolAnswer(const Node& node) {
   return json.EndArray().EndObject().text();
 }
 
-std::string NodeAnswer(Node& node) {
+std::string NodeAnswer(Node& node, const std::string& http_address) {
   constexpr SandboxState kStates[] = {SandboxState::kRunning, SandboxState::kPaused,
                                       SandboxState::kDead};
   Capacity& capacity = node.context().capacity;
   const HostResources host = capacity.host();
   JsonWriter json = Begin();
   json.Key("pid").Int(getpid()).Key("home").String(node.context().config.home);
+  if (!http_address.empty()) json.Key("http").String(http_address);
   json.Key("draining").Bool(node.draining());
   json.Key("sandboxes").Uint(node.sandboxes().size());
   for (SandboxState state : kStates) {

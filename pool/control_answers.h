@@ -18,7 +18,7 @@ std::string SandboxListAnswer(const Node& node, const std::string& state);
 std::string SnapshotListAnswer(Node& node);
 std::string TemplateListAnswer(const Node& node);
 std::string PoolAnswer(const Node& node);
-std::string NodeAnswer(Node& node);
+std::string NodeAnswer(Node& node, const std::string& http_address);
 
 }  // namespace cube::pool
 

@@ -109,11 +109,14 @@ Task<Outcome<std::string>> ControlApi::Dispatch(RequestFields* fields) {
     owner_.leave();
     co_return std::string(kDone);
   }
+  if (op == "key.create" || op == "key.list" || op == "key.revoke") {
+    co_return owner_.keys(op, fields);
+  }
   POOL_CO_TRY(fields->Finish());
   if (op == "snapshot.list") co_return SnapshotListAnswer(node);
   if (op == "template.list") co_return TemplateListAnswer(node);
   if (op == "pool.status") co_return PoolAnswer(node);
-  if (op == "node.status") co_return NodeAnswer(node);
+  if (op == "node.status") co_return NodeAnswer(node, owner_.http_address());
   if (op == "node.reload") {
     POOL_CO_TRY(owner_.reload());
     co_return std::string(kDone);

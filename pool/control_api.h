@@ -20,6 +20,10 @@ class ControlApi {
     std::function<void()> leave;
     // Reads the configuration file again.
     std::function<Outcome<Done>()> reload;
+    // key.create, key.list and key.revoke.
+    std::function<Outcome<std::string>(const std::string& op, RequestFields* fields)> keys;
+    // Where HTTP is served; "" if it is not.
+    std::function<std::string()> http_address;
   };
 
   explicit ControlApi(Owner owner) : owner_(std::move(owner)) {}

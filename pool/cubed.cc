@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   app.add_option("--config", options.config, "TOML file; without one all is as by default");
   app.add_option("--home", options.home, "the node's folder, in place of node.home");
   app.add_option("--vmm", options.vmm, "the program cube-vmm, in place of node.vmm");
+  app.add_option("--listen", options.listen, "ADDRESS:PORT of HTTP, or off; for api.listen");
   app.add_flag("--no-jail", no_jail, "run machines without a jail: for debugging");
   CLI::App* check = app.add_subcommand("check-config", "Say whether a configuration is valid");
   check->add_option("file", checked, "the file")->required();

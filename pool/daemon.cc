@@ -46,6 +46,7 @@ Result<Config> Daemon::LoadConfig() const {
   }
   if (!options_.home.empty()) config.home = fs::absolute(options_.home).lexically_normal();
   if (!options_.vmm.empty()) config.vmm = options_.vmm;
+  if (!options_.listen.empty()) config.api.listen = options_.listen;
   return config;
 }
 
@@ -82,7 +83,12 @@ Result<int> Daemon::Run() {
               PlainLauncher::Create(io_, config.vmm, config.home + "/node"));
   std::string socket = config.ControlSocket();
   CUBE_ASSIGN(node_, Node::Create(io_, std::move(config), std::move(launcher)));
-  api_.emplace(ControlApi::Owner{node_.get(), [this] { Leave(0); }, [this] { return Reload(); }});
+  CUBE_ASSIGN(endpoint_, api::Endpoint::Create(node_.get(), nullptr));
+  api_.emplace(ControlApi::Owner{node_.get(), [this] { Leave(0); }, [this] { return Reload(); },
+                                 [this](const std::string& op, RequestFields* fields) {
+                                   return endpoint_->KeyOperation(op, fields);
+                                 },
+                                 [this] { return endpoint_->address(); }});
   listener_.emplace(io_, &*api_, &node_->context().events);
   AwaitSignal();
   AwaitChildren();
@@ -103,6 +109,7 @@ Task<void> Daemon::Begin() {
     co_return;
   }
   Status listening = listener_->Listen(node_->context().config.ControlSocket());
+  if (listening.ok()) listening = endpoint_->Listen();
   if (!listening.ok()) {
     failed_ = listening.error();
     Leave(1);
@@ -125,7 +132,18 @@ Outcome<Done> Daemon::Reload() {
     config->socket = now.socket;
   }
   spdlog::set_level(spdlog::level::from_str(config->log_level));
+  if (config->api.listen != now.api.listen) {
+    spdlog::warn("api.listen changes when cubed is started again");
+    config->api.listen = now.api.listen;
+  }
+  Config before = now;
   node_->Reload(std::move(*config));
+  Status reloaded = endpoint_->Reload();
+  if (!reloaded.ok()) {
+    node_->Reload(std::move(before));
+    (void)endpoint_->Reload();
+    return Refuse(Fault::kInvalid, "%.900s", reloaded.error().message().c_str());
+  }
   spdlog::info("the configuration was read again");
   return Done();
 }
@@ -160,6 +178,7 @@ void Daemon::Leave(int status) {
   status_ = status;
   node_->Stop();
   listener_->Close();
+  endpoint_->Close();
   auto timer = std::make_shared<asio::steady_timer>(io_, milliseconds(20));
   timer->async_wait([this, timer](boost::system::error_code) { io_.stop(); });
 }

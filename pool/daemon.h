@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "api/endpoint.h"
 #include "base/unique_fd.h"
 #include "pool/control_listener.h"
 #include "pool/node.h"
@@ -17,6 +18,7 @@ struct DaemonOptions {
   std::string config;  // file; empty: the defaults
   std::string home;    // in place of the configuration's, if not empty
   std::string vmm;     // likewise
+  std::string listen;  // of HTTP, likewise
   bool jail = true;
 };
 
@@ -42,6 +44,7 @@ class Daemon {
   asio::signal_set signals_, children_;
   UniqueFd lock_;
   std::unique_ptr<Node> node_;
+  std::unique_ptr<api::Endpoint> endpoint_;
   std::optional<ControlApi> api_;
   std::optional<ControlListener> listener_;
   std::optional<Error> failed_;

@@ -215,6 +215,7 @@ SandboxRecord Node::NewRecord(const CreateRequest& request) const {
   record.token = request.token;
   record.environment = request.environment;
   record.metadata = request.metadata;
+  record.annotation = request.annotation;
   return record;
 }
 

@@ -25,6 +25,7 @@ struct CreateRequest {
   std::optional<uint32_t> timeout_seconds;
   std::optional<OnTimeout> on_timeout;
   Limits limits;
+  std::string annotation;
 };
 
 // How a sandbox came to be.

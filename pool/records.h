@@ -55,6 +55,7 @@ struct SandboxRecord {
   std::string token;
   std::vector<std::string> environment;         // NAME=VALUE
   std::map<std::string, std::string> metadata;  // the client's
+  std::string annotation;                       // a front end's own words; forks have them as well
   std::string base;      // the snapshot's folder that its memory is a mapping of
   std::string snapshot;  // paused: the folder it is resumed from
   std::string pending;   // the folder that is being written

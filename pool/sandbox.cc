@@ -217,6 +217,16 @@ Task<Outcome<Done>> Sandbox::SetTimeout(uint32_t seconds) {
   co_return Done();
 }
 
+Task<Outcome<Done>> Sandbox::Annotate(std::string annotation) {
+  auto self = shared_from_this();
+  AsyncLock::Guard guard = co_await lock_.Acquire();
+  if (killed_) co_return Refuse(Fault::kNotFound, "sandbox %s was killed", record_.id.c_str());
+  std::swap(record_.annotation, annotation);
+  Outcome<Done> entered = Enter(record_.state);
+  if (!entered.ok()) std::swap(record_.annotation, annotation);
+  co_return entered;
+}
+
 Task<Outcome<Done>> Sandbox::Connect(std::optional<uint32_t> timeout) {
   auto self = shared_from_this();
   AsyncLock::Guard guard = co_await lock_.Acquire();

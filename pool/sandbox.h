@@ -40,6 +40,8 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   Task<Outcome<Done>> Connect(std::optional<uint32_t> timeout);
   // Whatever it is doing. Afterwards it is gone.
   Task<Outcome<Done>> Kill();
+  // In place of what a front end wrote there before. Survives the daemon.
+  Task<Outcome<Done>> Annotate(std::string annotation);
   // 0 seconds: at once.
   Task<Outcome<Done>> SetTimeout(uint32_t seconds);
   Task<Outcome<SnapshotRecord>> Snapshot(std::string name);

@@ -22,11 +22,13 @@ constexpr const char* kMigrations[] = {
     " template TEXT NOT NULL, name TEXT NOT NULL, named INTEGER NOT NULL,"
     " created_ms INTEGER NOT NULL, memory_mib INTEGER NOT NULL, cpus INTEGER NOT NULL)"
     " WITHOUT ROWID;",
+    "ALTER TABLE sandboxes ADD COLUMN annotation TEXT NOT NULL DEFAULT ''",
 };
 
 constexpr const char* kPutSandbox =
     "INSERT OR REPLACE INTO sandboxes VALUES"
-    " (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22)";
+    " (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,"
+    "?23)";
 constexpr const char* kPutSnapshot =
     "INSERT OR REPLACE INTO snapshots VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)";
 
@@ -158,6 +160,7 @@ Result<std::vector<SandboxRecord>> Store::Sandboxes() {
     record.pending = all.Text(19);
     record.reason = all.Text(20);
     record.vsock = all.Text(21);
+    record.annotation = all.Text(22);
     records.push_back(std::move(record));
   }
 }

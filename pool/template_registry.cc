@@ -27,6 +27,8 @@ TemplateEntry Read(const fs::path& folder) {
   entry.created = manifest->created;
   entry.memory_mib = manifest->memory_bytes / kMiB;
   entry.cpus = manifest->cpus;
+  entry.default_user = manifest->defaults.user;
+  entry.default_directory = manifest->defaults.directory;
   return entry;
 }
 

@@ -20,6 +20,8 @@ struct TemplateEntry {
   std::string error;    // why it cannot be used; the rest is empty then
   uint64_t memory_mib = 0;
   uint32_t cpus = 0;
+  std::string default_user;       // of programs in clones; "": the agent's own choice
+  std::string default_directory;  // likewise
 };
 
 // The templates in a folder, watched: what is built, rebuilt or removed there (vmm/cli/
