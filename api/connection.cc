@@ -141,6 +141,7 @@ Task<bool> Connection::ServeOne() {
     co_await Refuse(request, 400, to.wrong);
     co_return false;
   }
+  if (!to.sandbox) to.sandbox = handlers_->signed_for(request);
   if (!to.sandbox) co_return co_await ServeControl(std::move(request), std::move(parser));
   auto shared = std::make_shared<Request>(std::move(request));
   co_return co_await ServeSandbox(std::move(*to.sandbox), std::move(shared), std::move(parser));

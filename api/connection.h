@@ -17,6 +17,8 @@ namespace cube::api {
 struct Handlers {
   // Of the control plane: the whole request.
   std::function<Task<Reply>(Request)> control;
+  // The sandbox whose signature a request has that names none.
+  std::function<std::optional<SandboxAddress>(const Request&)> signed_for;
   // Whether a body of that request goes to a file, and where: its path; "" if not.
   std::function<std::string(const Request&)> upload_path;
   // The file is whole.

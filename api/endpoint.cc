@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "api/signed_url.h"
 #include "base/json_writer.h"
 
 namespace cube::api {
@@ -44,12 +45,15 @@ Status Endpoint::Open(pool::NetworkControl* network) {
   sandboxes_->AddTo(&*router_);
   snapshots_.emplace(node_, &*catalog_);
   snapshots_->AddTo(&*router_);
+  templates_.emplace(node_, &*catalog_);
+  templates_->AddTo(&*router_);
   return OkStatus();
 }
 
 Handlers Endpoint::MakeHandlers() {
   Handlers handlers;
   handlers.control = [this](Request request) { return router_->Carry(std::move(request)); };
+  handlers.signed_for = [this](const Request& request) { return SignedFor(*node_, request); };
   handlers.upload_path = [](const Request&) { return std::string(); };
   handlers.uploaded = [](const Request&, const std::string&) { return Reply::Nothing(); };
   handlers.open = [this](SandboxAddress address, std::shared_ptr<Request> request,

@@ -14,6 +14,7 @@
 #include "api/sandbox_api.h"
 #include "api/server.h"
 #include "api/snapshot_api.h"
+#include "api/template_api.h"
 #include "api/template_catalog.h"
 #include "pool/network_control.h"
 #include "pool/node.h"
@@ -55,6 +56,7 @@ class Endpoint {
   std::optional<Router> router_;
   std::optional<SandboxApi> sandboxes_;
   std::optional<SnapshotApi> snapshots_;
+  std::optional<TemplateApi> templates_;
   std::optional<ObservationApi> observation_;
   Server server_;
 };

@@ -17,8 +17,8 @@ using pool::kAsTuple;
 constexpr uint16_t kEnvdPort = 49983;
 constexpr uint16_t kInterpreterPort = 49999;
 constexpr uint16_t kForwardPort = 49982;
-constexpr int kTries = 5;
-constexpr pool::milliseconds kPause(50);
+constexpr int kTries = 6;
+constexpr pool::milliseconds kPause(50);  // after the first try; then twice as long each time
 constexpr pool::milliseconds kLimit(10'000);
 constexpr size_t kMaxLine = 256;
 
@@ -88,7 +88,7 @@ Task<LinkResult> ConnectToGuest(asio::io_context& io, std::string vsock, uint16_
   for (int tries = 1;; ++tries) {
     LinkResult result = co_await Try(io, vsock, port);
     if (result.fault != LinkFault::kPortClosed || tries == kTries) co_return result;
-    co_await pool::Sleep(timer, kPause);
+    co_await pool::Sleep(timer, kPause * (1 << (tries - 1)));
   }
 }
 

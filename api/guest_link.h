@@ -37,8 +37,8 @@ struct LinkResult {
   LinkFault fault = LinkFault::kNone;
 };
 
-// `vsock`: the machine's socket on the host. A port that nobody has opened is tried a few times
-// within a quarter of a second: servers take a moment to start.
+// `vsock`: the machine's socket on the host. A port that nobody has opened is tried again for
+// a second and a half: servers take a moment to start.
 Task<LinkResult> ConnectToGuest(asio::io_context& io, std::string vsock, uint16_t port);
 
 }  // namespace cube::api

@@ -24,7 +24,7 @@ struct Words {
   bool as_json = false;
   // Of commands.
   std::string id, snapshot, name, template_name, state, cursor, on_timeout, mode = "pause";
-  std::string config, vmm, token;
+  std::string config, vmm, token, listen;
   std::vector<std::string> environment, metadata;
   uint64_t count = 1, timeout = 0, limit_memory = 0;
   double limit_cpus = 0;
@@ -117,6 +117,7 @@ int Up(const Words& words) {
   std::vector<std::string> arguments = {"--home", words.home};
   if (!words.config.empty()) arguments.insert(arguments.end(), {"--config", words.config});
   if (!words.vmm.empty()) arguments.insert(arguments.end(), {"--vmm", words.vmm});
+  if (!words.listen.empty()) arguments.insert(arguments.end(), {"--listen", words.listen});
   if (words.no_jail) arguments.push_back("--no-jail");
   Status started = StartDaemon(arguments, words.home + "/cubed.log");
   if (!started.ok()) return Fail(words, started.error());
@@ -238,6 +239,25 @@ int SandboxCommand(const std::string& action, const Words& words) {
   return Ask(words, request, shows ? Printer(PrintAll) : Printer(PrintNothing));
 }
 
+int KeyCommand(const std::string& action, const Words& words) {
+  if (action == "create") {
+    return Ask(words, {{"op", "key.create"}, {"name", words.name}}, [](const json::object& answer) {
+      const json::value* key = answer.if_contains("key");
+      if (key != nullptr) printf("%s\n", ClientText("key", *key).c_str());
+    });
+  }
+  if (action == "revoke") {
+    return Ask(words, {{"op", "key.revoke"}, {"id", words.id}}, PrintNothing);
+  }
+  return Ask(words, {{"op", "key.list"}},
+             Rows("keys", {{"ID", "id"},
+                           {"NAME", "name"},
+                           {"PREFIX", "prefix"},
+                           {"CREATED", "created_ms"},
+                           {"USED", "used_ms"},
+                           {"REVOKED", "revoked_ms"}}));
+}
+
 int OtherCommand(const std::string& name, const std::string& action, const Words& words) {
   if (name == "up") return Up(words);
   if (name == "events") return Events(words);
@@ -288,6 +308,7 @@ int Main(int argc, char** argv) {
   CLI::App* up = app.add_subcommand("up", "Start cubed");
   up->add_option("--config", words.config, "its configuration file");
   up->add_option("--vmm", words.vmm, "the program cube-vmm");
+  up->add_option("--listen", words.listen, "ADDRESS:PORT of HTTP, or off; for api.listen");
   up->add_flag("--no-jail", words.no_jail, "run machines without a jail: for debugging");
   CLI::App* down = app.add_subcommand("down", "Take no more creates, see to all sandboxes, end");
   down->add_option("--mode", words.mode, "pause them, or wait until they have ended")
@@ -305,6 +326,13 @@ int Main(int argc, char** argv) {
   snapshots->add_subcommand("rm", "Delete one")
       ->add_option("id", words.snapshot, "the snapshot's id")
       ->required();
+  CLI::App* keys = app.add_subcommand("key", "API keys of the HTTP endpoint");
+  keys->require_subcommand(1)->add_subcommand("ls", "All of them, without what is secret");
+  keys->add_subcommand("create", "Make one; prints it, this once")
+      ->add_option("name", words.name, "what you call it");
+  keys->add_subcommand("revoke", "It is not valid any more")
+      ->add_option("id", words.id, "the key's id or name")
+      ->required();
   for (CLI::App* group : app.get_subcommands([](CLI::App*) { return true; })) {
     group->fallthrough();
     for (CLI::App* one : group->get_subcommands([](CLI::App*) { return true; })) {
@@ -317,6 +345,7 @@ int Main(int argc, char** argv) {
   auto inner = command->get_subcommands();
   std::string action = inner.empty() ? "" : inner[0]->get_name();
   if (command->get_name() == "sandbox") return SandboxCommand(action, words);
+  if (command->get_name() == "key") return KeyCommand(action, words);
   return OtherCommand(command->get_name(), action, words);
 }
 

@@ -24,8 +24,8 @@ class NetworkControl {
  public:
   virtual ~NetworkControl() = default;
 
-  // From here on, for connections that are there as well. Called before the sandbox's vCPUs run, and
-  // whenever a client changes it. A process that goes on from a pause has the last one.
+  // From here on, for connections that are there as well. Called before the sandbox's vCPUs run,
+  // and whenever a client changes it. A process that goes on from a pause has the last one.
   virtual Outcome<Done> SetPolicy(const std::string& sandbox, const NetworkPolicy& policy) = 0;
 };
 

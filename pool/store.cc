@@ -117,6 +117,7 @@ Status Store::Put(const SandboxRecord& record, Durability durability) {
   put.Bind(15, record.token).Bind(16, ToText(record.environment));
   put.Bind(17, ToText(record.metadata)).Bind(18, record.base).Bind(19, record.snapshot);
   put.Bind(20, record.pending).Bind(21, record.reason).Bind(22, record.vsock);
+  put.Bind(23, record.annotation);
   return put.Run();
 }
 

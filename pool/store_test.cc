@@ -45,6 +45,7 @@ SandboxRecord Example() {
   record.pending = "/p";
   record.reason = "r";
   record.vsock = "/v";
+  record.annotation = "{\"a\":1}";
   return record;
 }
 
@@ -75,6 +76,7 @@ TEST_F(StoreTest, EverythingComesBack) {
   EXPECT_EQ(found.environment, record.environment);
   EXPECT_EQ(found.metadata, record.metadata);
   EXPECT_EQ(found.vsock, "/v");
+  EXPECT_EQ(found.annotation, record.annotation);
   auto snapshots = store.Snapshots().value();
   ASSERT_EQ(snapshots.size(), 1u);
   EXPECT_TRUE(snapshots[0].named);
@@ -92,7 +94,7 @@ TEST_F(StoreTest, ANewerOneAndADamagedOneAreRefused) {
     ASSERT_TRUE(database.Execute("PRAGMA user_version=99").ok());
   }
   EXPECT_EQ(Store::Open(path_).error().message(),
-            "the store has version 99, and this program knows versions up to 1");
+            "the store has version 99, and this program knows versions up to 2");
   fs::remove_all(folder_);
   fs::create_directories(folder_);
   {

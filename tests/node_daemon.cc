@@ -67,7 +67,8 @@ void NodeDaemon::Configure(const std::string& config) {
 
 void NodeDaemon::Start() {
   Finished up = RunProcess({Env("CUBE"), "--home", home_, "--json", "up", "--no-jail", "--vmm",
-                            fs::absolute(Env("CUBE_VMM")), "--config", home_ + "/cubed.toml"});
+                            fs::absolute(Env("CUBE_VMM")), "--config", home_ + "/cubed.toml",
+                            "--listen", "127.0.0.1:0"});
   Must(up.status == 0, up.out + up.err);
   json::object status = json::parse(up.out).as_object();
   auto process = pool::ProcessHandle::Open(static_cast<pid_t>(status.at("pid").as_int64()));

@@ -1,0 +1,236 @@
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { e2b, Node, until } from './node.mjs'
+
+const { Sandbox } = e2b
+let node
+before(async () => { node = await Node.start({ config: '[pool]\nsize = 2\n' }) })
+after(() => node.stop())
+
+const ids = (list) => list.map((each) => each.sandboxId)
+async function all(paginator) {
+  const items = []
+  while (paginator.hasNext) items.push(...await paginator.nextItems())
+  return items
+}
+
+test('a created sandbox is ready: commands, variables, files', async () => {
+  const sandbox = await node.create('base', { envs: { A: 'b c' }, metadata: { owner: 'me' } })
+  assert.match(sandbox.sandboxId, /^[0-9a-z]+$/)
+  const said = await sandbox.commands.run('echo $A $E2B_SANDBOX $E2B_SANDBOX_ID $E2B_TEMPLATE_ID; id -un')
+  assert.equal(said.stdout, `b c true ${sandbox.sandboxId} base\nuser\n`)
+  await sandbox.files.write('a/b.txt', 'text')
+  assert.equal(await sandbox.files.read('a/b.txt'), 'text')
+  assert.equal(await sandbox.isRunning(), true)
+  const info = await sandbox.getInfo()
+  assert.deepEqual([info.templateId, info.state, info.cpuCount, info.memoryMB, info.envdVersion],
+    ['base', 'running', 1, 512, '0.6.13'])
+  assert.deepEqual([info.metadata, info.lifecycle], [{ owner: 'me' }, { onTimeout: 'kill', autoResume: false }])
+  assert.ok(info.endAt - info.startedAt > 295000 && info.endAt - info.startedAt <= 305000)
+  assert.equal(await sandbox.kill(), true)
+  assert.equal(await sandbox.kill(), false)
+  assert.equal(await sandbox.isRunning(), false)
+  await assert.rejects(sandbox.getInfo(), e2b.SandboxNotFoundError)
+  await assert.rejects(Sandbox.connect(sandbox.sandboxId, node.options), e2b.SandboxNotFoundError)
+})
+
+test('what cannot be created', async () => {
+  await assert.rejects(node.create('no-such-template'), /404: template 'no-such-template' not found/)
+  await assert.rejects(node.create('base', { timeoutMs: 365 * 86400e3 }), /400: "timeout"/)
+  await assert.rejects(node.create('base', { network: { denyOut: ['not an address'] } }), /400: "network.denyOut"/)
+  await assert.rejects(node.create('base', { volumeMounts: { '/v': 'x' } }), /501/)
+  const big = await node.fetch('POST', '/v2/sandboxes', { body: { templateID: 'base', envVars: { A: 'x'.repeat(9000) } } })
+  assert.equal(big.status, 400)
+})
+
+test('only its own token opens a sandbox', async () => {
+  const [one, other] = await Promise.all([node.create(), node.create()])
+  const stranger = new Sandbox({ ...node.options, sandboxId: one.sandboxId, envdVersion: '0.6.13',
+    envdAccessToken: other.envdAccessToken })
+  await assert.rejects(stranger.commands.run('true'), e2b.AuthenticationError)
+  const nobody = new Sandbox({ ...node.options, sandboxId: one.sandboxId, envdVersion: '0.6.13' })
+  await assert.rejects(nobody.commands.run('true'), e2b.AuthenticationError)
+  // The first version of the protocol has sandboxes without one.
+  const open = await node.fetch('POST', '/sandboxes', { body: { templateID: 'base', timeout: 60 } })
+  assert.equal(open.status, 201)
+  assert.equal(open.json.envdAccessToken, undefined)
+  const plain = new Sandbox({ ...node.options, sandboxId: open.json.sandboxID, envdVersion: '0.6.13' })
+  assert.equal((await plain.commands.run('echo in')).stdout, 'in\n')
+  for (const each of [one, other, plain]) await each.kill()
+})
+
+test('lists by state, metadata, template and time, in pages', async () => {
+  const made = []
+  for (let i = 0; i < 3; ++i) made.push(await node.create('base', { metadata: { 'k y': 'v&1', n: `${i}` } }))
+  const query = (more) => ({ ...node.options, ...more, query: { metadata: { 'k y': 'v&1' }, ...more.query } })
+  assert.deepEqual(ids(await all(Sandbox.list(query({})))), ids(made).reverse())
+  assert.deepEqual(ids(await all(Sandbox.list(query({ order: 'asc', limit: 1 })))), ids(made))
+  const paginator = Sandbox.list(query({ limit: 2 }))
+  assert.equal((await paginator.nextItems()).length, 2)
+  assert.equal(paginator.hasNext, true)
+  assert.equal((await paginator.nextItems()).length, 1)
+  assert.equal(paginator.hasNext, false)
+  assert.deepEqual(ids(await all(Sandbox.list(query({ query: { metadata: { n: '1' } } })))), [made[1].sandboxId])
+  assert.deepEqual(await all(Sandbox.list(query({ query: { metadata: { n: '3' } } }))), [])
+  assert.deepEqual(await all(Sandbox.list(query({ query: { template: 'other' } }))), [])
+  assert.equal((await all(Sandbox.list(query({ query: { template: 'base' } })))).length, 3)
+  const { startedAt } = await made[2].getInfo()
+  const late = ids(await all(Sandbox.list(query({ query: { startedAfter: startedAt } }))))
+  assert.ok(late.includes(made[2].sandboxId) && !late.includes(made[0].sandboxId))
+  await made[0].pause()
+  assert.deepEqual(ids(await all(Sandbox.list(query({ query: { state: ['paused'] } })))), [made[0].sandboxId])
+  assert.deepEqual(ids(await all(Sandbox.list(query({ query: { state: ['running'] } })))), ids(made.slice(1)).reverse())
+  assert.equal((await all(Sandbox.list(query({ query: { state: ['running', 'paused'] } })))).length, 3)
+  const old = await node.fetch('GET', '/sandboxes?metadata=n%3D2')
+  assert.deepEqual(old.json.map((each) => each.sandboxID), [made[2].sandboxId])
+  for (const bad of ['state=dead', 'order=up', 'limit=0', 'limit=101', 'nextToken=xx', 'startedAfter=now', 'template=a:b']) {
+    assert.equal((await node.fetch('GET', `/v2/sandboxes?${bad}`)).status, 400, bad)
+  }
+  for (const each of made) await each.kill()
+})
+
+test('pause keeps processes and files; connect goes on', async () => {
+  const sandbox = await node.create()
+  const process = await sandbox.commands.run('read line; echo got $line', { background: true, stdin: true })
+  await sandbox.files.write('kept', 'yes')
+  const { startedAt } = await sandbox.getInfo()
+  assert.equal(await sandbox.pause(), true)
+  assert.equal(await sandbox.pause(), false)
+  assert.equal((await sandbox.getInfo()).state, 'paused')
+  assert.equal(await sandbox.isRunning(), false)
+  const same = await Sandbox.connect(sandbox.sandboxId, node.options)
+  assert.equal((await sandbox.getInfo()).state, 'running')
+  // The token is as it was.
+  assert.equal(await sandbox.files.read('kept'), 'yes')
+  const again = await same.commands.connect(process.pid)
+  await same.commands.sendStdin(process.pid, 'it\n')
+  assert.equal((await again.wait()).stdout, 'got it\n')
+  assert.equal((await sandbox.getInfo()).startedAt.getTime(), startedAt.getTime())
+  assert.equal(await sandbox.betaPause(), true)
+  const resumed = await node.fetch('POST', `/sandboxes/${sandbox.sandboxId}/resume`, { body: { timeout: 60 } })
+  assert.equal(resumed.status, 201)
+  assert.equal((await node.fetch('POST', `/sandboxes/${sandbox.sandboxId}/resume`, { body: {} })).status, 409)
+  await sandbox.pause()
+  assert.equal(await sandbox.kill(), true)
+})
+
+test('timeouts: shorter and longer, connect only extends, the end kills or pauses', async () => {
+  const sandbox = await node.create('base', { timeoutMs: 100_000 })
+  const end = async () => (await sandbox.getInfo()).endAt.getTime()
+  const first = await end()
+  await Sandbox.connect(sandbox.sandboxId, { ...node.options, timeoutMs: 10_000 })
+  assert.equal(await end(), first)
+  await Sandbox.connect(sandbox.sandboxId, { ...node.options, timeoutMs: 200_000 })
+  assert.ok(await end() > first)
+  await sandbox.setTimeout(50_000)
+  assert.ok(await end() < first)
+  const refreshed = await node.fetch('POST', `/sandboxes/${sandbox.sandboxId}/refreshes`, { body: { duration: 3000 } })
+  assert.equal(refreshed.status, 204)
+  assert.ok(await end() > first)
+  await sandbox.setTimeout(0)
+  await until(async () => !await sandbox.isRunning())
+  await assert.rejects(sandbox.getInfo(), e2b.SandboxNotFoundError)
+  await assert.rejects(sandbox.setTimeout(1000), e2b.SandboxNotFoundError)
+  const paused = await node.create('base', { timeoutMs: 1000, lifecycle: { onTimeout: 'pause' } })
+  await until(async () => (await paused.getInfo()).state === 'paused')
+  assert.equal((await paused.getInfo()).lifecycle.onTimeout, 'pause')
+  await paused.kill()
+})
+
+test('a request wakes a paused sandbox that asked for it', async () => {
+  const sandbox = await node.create('base', { lifecycle: { onTimeout: 'pause', autoResume: true } })
+  await sandbox.files.write('page', 'awake')
+  await sandbox.commands.run('python3 -m http.server 8000', { background: true })
+  await until(async () => (await node.fetchGuest(sandbox, 8000, '/page')).status === 200)
+  await sandbox.pause()
+  const answer = await node.fetchGuest(sandbox, 8000, '/page')
+  assert.deepEqual([answer.status, await answer.text()], [200, 'awake'])
+  assert.equal((await sandbox.getInfo()).state, 'running')
+  await sandbox.pause()
+  assert.equal(await sandbox.isRunning(), true)
+  await sandbox.kill()
+})
+
+test('snapshots: taken, listed, created from, deleted', async () => {
+  const sandbox = await node.create()
+  await sandbox.files.write('state', 'one')
+  const first = await sandbox.createSnapshot()
+  const named = await sandbox.createSnapshot({ name: 'my-state' })
+  assert.deepEqual(first.names, [])
+  assert.deepEqual(named.names, ['my-state'])
+  await sandbox.files.write('state', 'two')
+  const listed = await all(Sandbox.listSnapshots({ ...node.options, sandboxId: sandbox.sandboxId, limit: 1 }))
+  assert.deepEqual(listed.map((each) => each.snapshotId).sort(), [first.snapshotId, named.snapshotId].sort())
+  assert.deepEqual(await all(Sandbox.listSnapshots({ ...node.options, name: 'my-state' })), [named])
+  assert.deepEqual(await all(Sandbox.listSnapshots({ ...node.options, name: 'nobody' })), [])
+  await sandbox.kill()
+  for (const from of [first.snapshotId, 'my-state', 'my-state:default']) {
+    const copy = await node.create(from)
+    assert.equal(await copy.files.read('state'), 'one')
+    await copy.kill()
+  }
+  assert.equal(await Sandbox.deleteSnapshot(first.snapshotId, node.options), true)
+  assert.equal(await Sandbox.deleteSnapshot(first.snapshotId, node.options), false)
+  await assert.rejects(node.create(first.snapshotId), /404/)
+  assert.equal(await Sandbox.deleteSnapshot('my-state', node.options), true)
+})
+
+test('forks go on from where their parent is', async () => {
+  const parent = await node.create('base', { metadata: { of: 'forks' }, envs: { KEEP: 'it' } })
+  await parent.files.write('state', 'same')
+  const forks = await parent.fork({ count: 2, timeoutMs: 60_000 })
+  assert.equal(forks.length, 2)
+  for (const fork of forks) {
+    assert.notEqual(fork.envdAccessToken, parent.envdAccessToken)
+    assert.equal(await fork.files.read('state'), 'same')
+    await fork.files.write('state', fork.sandboxId)
+    assert.equal((await fork.commands.run('echo $KEEP')).stdout, 'it\n')
+  }
+  assert.equal(await parent.files.read('state'), 'same')
+  assert.deepEqual((await forks[0].getInfo()).metadata, { of: 'forks' })
+  await parent.pause()
+  await assert.rejects(parent.fork({}), /409/)
+  for (const each of [parent, ...forks]) await each.kill()
+  await assert.rejects(parent.fork({}), e2b.SandboxNotFoundError)
+})
+
+test('metrics of one and of many, and logs', async () => {
+  const sandbox = await node.create()
+  const [sample] = await sandbox.getMetrics()
+  assert.equal(sample.cpuCount, 1)
+  assert.ok(sample.memTotal > 400e6 && sample.memUsed > 0 && sample.diskTotal > sample.diskUsed)
+  assert.ok(Math.abs(sample.timestamp - Date.now()) < 30_000)
+  assert.deepEqual(await sandbox.getMetrics({ start: new Date(0), end: new Date(1000) }), [])
+  const many = await node.fetch('GET', `/sandboxes/metrics?sandbox_ids=${sandbox.sandboxId},nobody`)
+  assert.deepEqual(Object.keys(many.json.sandboxes), [sandbox.sandboxId])
+  assert.deepEqual(Object.keys((await node.fetch('GET', `/sandboxes/${sandbox.sandboxId}/logs`)).json).sort(), ['logEntries', 'logs'])
+  assert.ok(Array.isArray((await node.fetch('GET', `/v2/sandboxes/${sandbox.sandboxId}/logs?direction=backward&limit=5`)).json.logs))
+  await sandbox.kill()
+  await assert.rejects(sandbox.getMetrics(), e2b.SandboxNotFoundError)
+})
+
+test('network rules are kept and replaced', async () => {
+  const sandbox = await node.create('base', { network: { denyOut: ['0.0.0.0/0'], allowOut: ['example.com'], allowPublicTraffic: true } })
+  assert.deepEqual((await sandbox.getInfo()).network.allowOut, ['example.com'])
+  await sandbox.updateNetwork({ denyOut: ['10.0.0.0/8'] })
+  const { network } = await sandbox.getInfo()
+  assert.deepEqual([network.denyOut, network.allowOut, network.allowPublicTraffic], [['10.0.0.0/8'], undefined, true])
+  await sandbox.updateNetwork({})
+  assert.equal((await sandbox.getInfo()).network.denyOut, undefined)
+  await assert.rejects(sandbox.updateNetwork({ allowOut: ['example.com'] }), /400.*0.0.0.0/)
+  await sandbox.kill()
+  await assert.rejects(sandbox.updateNetwork({}), e2b.SandboxNotFoundError)
+})
+
+test('what a sandbox was told survives cubed', async () => {
+  const sandbox = await node.create('base', { lifecycle: { onTimeout: 'pause', autoResume: true } })
+  const before = await sandbox.getInfo()
+  process.kill(node.pid, 'SIGKILL')
+  await until(() => { try { process.kill(node.pid, 0) } catch { return true } })
+  await node.up()
+  const same = await Sandbox.connect(sandbox.sandboxId, node.options)
+  assert.equal((await same.commands.run('echo still')).stdout, 'still\n')
+  const now = await same.getInfo()
+  assert.deepEqual([now.lifecycle, now.templateId, now.startedAt], [before.lifecycle, before.templateId, before.startedAt])
+  await same.kill()
+})
