@@ -208,9 +208,11 @@ test('traffic tokens and the host that a server sees', async () => {
   await own.files.write('/tmp/server.py', server)
   await own.commands.run('exec python3 /tmp/server.py', { background: true, timeoutMs: 0 })
   const ask = (headers) => node.fetchGuest(own, 8000, '/headers', { headers })
+  const token = { 'e2b-traffic-access-token': own.trafficAccessToken }
+  await until(async () => (await ask(token)).status === 200)
   assert.equal((await ask({})).status, 403)
   assert.equal((await ask({ 'e2b-traffic-access-token': 'wrong' })).status, 403)
-  const seen = await (await ask({ 'e2b-traffic-access-token': own.trafficAccessToken })).text()
+  const seen = await (await ask(token)).text()
   assert.match(seen, /^host: inner.test:8000$/im)
   assert.ok(!seen.includes(own.trafficAccessToken))
   assert.equal((await own.commands.run('echo open')).stdout, 'open\n')
