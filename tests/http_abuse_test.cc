@@ -28,6 +28,8 @@ class HttpAbuseTest : public ::testing::Test {
   static void SetUpTestSuite() {
     node_ = std::make_unique<NodeDaemon>(kConfig);
     node_->Start();
+    // What the pool has open is of no matter here.
+    node_->AwaitParked(1);
     std::string address = Text(node_->Ask("node.status"), "http");
     port_ = static_cast<uint16_t>(atoi(address.substr(address.rfind(':') + 1).c_str()));
   }
