@@ -41,8 +41,10 @@ printf '%s\n' "$@" > "$BUILDS.arguments"
 sleep 1
 while [[ $1 != bookworm ]]; do shift; done
 tree=$2
-mkdir -p "$tree"/{dev,etc/default,var/log/apt,var/cache/debconf,var/lib/dpkg,tmp}
+mkdir -p "$tree"/{dev,etc/default,root,var/log/apt,var/cache/debconf,var/lib/dpkg,tmp}
 chmod 1777 "$tree/tmp"
+echo 'if [ "$(id -u)" -eq 0 ]; then' > "$tree/etc/profile"
+echo 'mesg n 2> /dev/null || true' > "$tree/root/.profile"
 echo nameserver 192.0.2.1 > "$tree/etc/resolv.conf"
 touch "$tree/var/log/dpkg.log" "$tree/etc/passwd" "$tree/etc/passwd-" "$tree/dev/null"
 EOF
@@ -86,6 +88,8 @@ grep -q '^Check interval: *0' <<< "$features" || fail "checked by time"
 ask() { debugfs -R "$1" "$image" 2> /dev/null; }
 [[ $(ask "cat /etc/hostname") == cube ]] || fail "hostname"
 [[ $(ask "cat /etc/hosts") == *"127.0.0.1 localhost cube"* ]] || fail "hosts"
+[[ $(ask "cat /etc/profile") == 'if [ "${EUID:-$(id -u)}" -eq 0 ]; then' ]] || fail "profile"
+[[ $(ask "cat /root/.profile") == '[ ! -t 0 ] || mesg n 2> /dev/null || true' ]] || fail ".profile"
 [[ -z $(ask "cat /etc/resolv.conf") ]] || fail "this machine's name servers are in the image"
 ! ask "ls /dev" | grep -q null || fail "device nodes are in the image"
 ! ask "ls /var/log" | grep -q -w -e apt -e dpkg.log || fail "logs of the build are in the image"
