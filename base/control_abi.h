@@ -83,7 +83,9 @@ static_assert(sizeof(MailboxHeader) <= 0x1000);
 // Who a clone is: written by the host before the vCPUs run, read by the agent after its kPark store.
 // A generation of 0 means that the snapshot itself is being continued, under the identity it has.
 // The header is followed by `string_count` strings, each ended by a zero byte: the sandbox's id, its
-// hostname, its access token, then NAME=value for every program's environment.
+// hostname, its access token, then NAME=value for every program's environment. Two of these names
+// are not for programs: as whom (USER or USER:GROUP) and where those run that clients of the
+// sandbox start without saying so.
 inline constexpr uint32_t kIdentityOffset = 0xe000;
 inline constexpr uint32_t kIdentitySize = 0x2000;
 inline constexpr uint32_t kEntropySize = 64;
@@ -99,6 +101,8 @@ struct IdentityHeader {
 static_assert(kIdentityOffset + kIdentitySize <= kMailboxSize);
 inline constexpr uint32_t kMaxIdentityStrings = kIdentitySize - sizeof(IdentityHeader);
 inline constexpr uint32_t kIdentityFixedStrings = 3;
+inline constexpr char kDefaultUserVariable[] = "CUBE_DEFAULT_USER";
+inline constexpr char kDefaultWorkdirVariable[] = "CUBE_DEFAULT_WORKDIR";
 
 // Frames of the two control rings. A payload may be larger than the ring: it is a byte stream.
 struct FrameHeader {

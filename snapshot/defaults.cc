@@ -19,7 +19,7 @@ void WriteStrings(const char* name, const std::vector<std::string>& strings, Jso
 }  // namespace
 
 Status Defaults::Check() const {
-  size_t bytes = 0;
+  size_t bytes = user.size() + directory.size();
   for (const std::string& variable : environment) {
     bytes += variable.size() + 1;
     size_t equals = variable.find('=');
@@ -28,8 +28,11 @@ Status Defaults::Check() const {
     }
   }
   if (bytes > kMaxEnvironment) {
-    return Errorf("a template's environment of %zu bytes, at most %zu can be handed to its clones",
-                  bytes, kMaxEnvironment);
+    return Errorf(
+        "a template's environment, user and working directory of %zu bytes, at most %zu can be "
+        "handed "
+        "to its clones",
+        bytes, kMaxEnvironment);
   }
   for (const auto* strings : {&environment, &entrypoint, &command}) {
     if (strings->size() > kMaxStrings) {

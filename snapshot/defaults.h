@@ -14,8 +14,8 @@ namespace cube::snapshot {
 // nothing else: as the configuration of a container image has it.
 struct Defaults {
   static constexpr size_t kMaxStrings = 1024;  // of a list
-  // Of all variables together, each with a byte more: they go into each clone's identity
-  // (base/control_abi.h), which needs room for others.
+  // Of all variables together, each with a byte more, of user and directory: they go into each
+  // clone's identity (base/control_abi.h), which needs room for others.
   static constexpr size_t kMaxEnvironment = 6000;
 
   std::vector<std::string> environment;  // NAME=value

@@ -8,10 +8,22 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string_view>
+#include <utility>
 
 #include "base/control_abi.h"
 
 namespace cube::agent {
+namespace {
+
+// If `variable` is NAME=value of that name.
+bool TakeVariable(const std::string& variable, std::string_view name, std::string* value) {
+  if (!variable.starts_with(name) || variable[name.size()] != '=') return false;
+  *value = variable.substr(name.size() + 1);
+  return true;
+}
+
+}  // namespace
 
 Result<Identity> Identity::Parse(std::span<const uint8_t> mailbox) {
   if (mailbox.size() < abi::kMailboxSize) return Errorf("the mailbox is too small");
@@ -37,8 +49,11 @@ Result<Identity> Identity::Parse(std::span<const uint8_t> mailbox) {
   identity.sandbox_id = std::move(strings[0]);
   identity.hostname = std::move(strings[1]);
   identity.access_token = std::move(strings[2]);
-  identity.environment.assign(std::make_move_iterator(strings.begin() + abi::kIdentityFixedStrings),
-                              std::make_move_iterator(strings.end()));
+  for (size_t i = abi::kIdentityFixedStrings; i < strings.size(); ++i) {
+    if (TakeVariable(strings[i], abi::kDefaultUserVariable, &identity.default_user)) continue;
+    if (TakeVariable(strings[i], abi::kDefaultWorkdirVariable, &identity.default_workdir)) continue;
+    identity.environment.push_back(std::move(strings[i]));
+  }
   identity.realtime_nanoseconds = header->realtime_nanoseconds;
   identity.entropy.assign(header->entropy, header->entropy + sizeof header->entropy);
   return identity;

@@ -16,7 +16,9 @@ struct Identity {
   std::string sandbox_id;
   std::string hostname;
   std::string access_token;
-  std::vector<std::string> environment;  // NAME=value
+  std::vector<std::string> environment;  // NAME=value, without the next two
+  std::string default_user;
+  std::string default_workdir;
   int64_t realtime_nanoseconds = 0;
   std::vector<uint8_t> entropy;
 

@@ -39,6 +39,17 @@ TEST_F(IdentityTest, ReadsAllStrings) {
   EXPECT_EQ(identity.entropy[63], 9);
 }
 
+TEST_F(IdentityTest, DefaultsOfClientsAreNoVariablesOfPrograms) {
+  using namespace std::string_literals;
+  Fill(
+      "i-1\0box\0\0CUBE_DEFAULT_USER=app:web\0A=1\0CUBE_DEFAULT_WORKDIR=/a b\0CUBE_DEFAULT_USERS=x\0"s,
+      7);
+  Identity identity = Identity::Parse(mailbox_).value();
+  EXPECT_EQ(identity.default_user, "app:web");
+  EXPECT_EQ(identity.default_workdir, "/a b");
+  EXPECT_EQ(identity.environment, (std::vector<std::string>{"A=1", "CUBE_DEFAULT_USERS=x"}));
+}
+
 TEST_F(IdentityTest, RefusesWhatMakesNoSense) {
   using namespace std::string_literals;
   EXPECT_EQ(Reason(), "identity of 0 strings where 0 are announced");

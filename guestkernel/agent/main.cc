@@ -115,11 +115,13 @@ Status Main() {
   CUBE_ASSIGN(Console console, Console::Open(kConsolePath));
   CUBE_ASSIGN(std::unique_ptr<EventLoop> loop, EventLoop::Create());
   CUBE_ASSIGN(std::unique_ptr<ChildReaper> reaper, ChildReaper::Create(loop.get()));
-  envd::Daemon daemon(loop.get(), reaper.get());
-  Forwarder forwarder(loop.get());
+  MemoryBudget memory(MemoryBudget::LimitOfMachine());
+  envd::Daemon daemon(loop.get(), reaper.get(), &memory);
+  Forwarder forwarder(loop.get(), &memory);
   interpreter::Daemon interpreter(daemon.context(), kWorkerFolder);
   Listen(&daemon, &interpreter, &forwarder);
   Warn(interpreter.Warm());
+  Warn(daemon.Warm());
   CUBE_ASSIGN(std::unique_ptr<Agent> agent,
               Agent::Create({.mailbox = &device.mailbox,
                              .doorbell = &device.doorbell,

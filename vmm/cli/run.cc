@@ -13,6 +13,7 @@
 #include <cstdio>
 
 #include "base/byte_io.h"
+#include "base/control_abi.h"
 #include "base/json_writer.h"
 #include "base/monotonic.h"
 #include "vmm/cli/cube_home.h"
@@ -481,7 +482,14 @@ Status Run::WriteOwnIdentity() {
   identity.sandbox_id = id_;
   identity.hostname = HostName();
   identity.environment.push_back("CUBE_SANDBOX_ID=" + id_);
-  snapshot::AddMissingVariables(TemplateDefaults().environment, &identity.environment);
+  const snapshot::Defaults defaults = TemplateDefaults();
+  snapshot::AddMissingVariables(defaults.environment, &identity.environment);
+  auto add = [&](std::string name, const std::string& value) {
+    if (value.empty()) return;
+    snapshot::AddMissingVariables({name + "=" + value}, &identity.environment);
+  };
+  add(abi::kDefaultUserVariable, defaults.user);
+  add(abi::kDefaultWorkdirVariable, defaults.directory);
   return WriteIdentity(machine_->memory().mailbox(), identity);
 }
 
@@ -498,8 +506,7 @@ Status Run::Freeze() {
   freezing_ = false;
   machine_->Stop();
   bool only = !options_.freeze_as.empty();
-  Status built =
-      templates_->Build(*kvm_, config_, hardware_, options_.defaults, &*machine_, only);
+  Status built = templates_->Build(*kvm_, config_, hardware_, options_.defaults, &*machine_, only);
   if (only) {
     Finish(built.ok() ? 0 : kStatusVmmError, built.ok() ? "" : built.error().message());
     return OkStatus();

@@ -74,6 +74,7 @@ UnaryCall::UnaryCall(const http::Request& request, http::Response* response, Met
     : request_(request),
       response_(response),
       method_(std::move(method)),
+      memory_(response->memory()),
       self_(std::make_shared<UnaryCall*>(this)) {}
 
 void UnaryCall::Reply(std::string_view json) {
@@ -90,6 +91,9 @@ void UnaryCall::OnBody(std::string_view bytes) {
           Format("message of more than %zu bytes, which is the limit", kMaxMessage)});
     return;
   }
+  if (!memory_.Keep(body_.size() + bytes.size())) {
+    return Fail({Code::kResourceExhausted, response_->memory()->Refusal()});
+  }
   body_ += bytes;
 }
 
@@ -101,7 +105,7 @@ void UnaryCall::OnBodyEnd() {
 }
 
 StreamCall::StreamCall(const http::Request& request, http::Response* response, EventLoop* loop)
-    : request_(request), response_(response), loop_(loop) {}
+    : request_(request), response_(response), loop_(loop), memory_(response->memory()) {}
 
 StreamCall::~StreamCall() {
   loop_->Cancel(silence_);
@@ -130,6 +134,12 @@ void StreamCall::Finish(std::string_view end_of_stream) {
 void StreamCall::End() { Finish("{}"); }
 
 void StreamCall::Fail(const RpcError& error) { Finish("{\"error\":" + error.ToJson() + "}"); }
+
+bool StreamCall::Keep(size_t bytes) {
+  if (memory_.Keep(bytes)) return true;
+  Fail({Code::kResourceExhausted, response_->memory()->Refusal()});
+  return false;
+}
 
 void StreamCall::KeepAlive(std::string json) {
   keep_alive_ = std::move(json);
@@ -162,7 +172,7 @@ void StreamCall::EndAfter(uint64_t nanoseconds) {
 }
 
 void ServerStreamCall::OnBody(std::string_view bytes) {
-  if (ended()) return;
+  if (ended() || !Keep(reader_.size() + bytes.size())) return;
   reader_.Add(bytes);
   while (true) {
     Outcome<std::optional<std::string>> next = reader_.Next();
@@ -186,7 +196,7 @@ void ServerStreamCall::OnBodyEnd() {
 }
 
 void ClientStreamCall::OnBody(std::string_view bytes) {
-  if (ended()) return;
+  if (ended() || !Keep(reader_.size() + bytes.size())) return;
   reader_.Add(bytes);
   GiveMessages();
 }
@@ -213,6 +223,7 @@ void ClientStreamCall::GiveMessages() {
   while (GiveMessage()) {
   }
   giving_ = false;
+  (void)Keep(reader_.size());  // not more than before
 }
 
 bool ClientStreamCall::GiveMessage() {

@@ -33,6 +33,7 @@ class UnaryCall final : public http::Handler {
   void Fail(const RpcError& error);
 
   const http::Request& request() const { return request_; }
+  MemoryBudget* memory() const { return response_->memory(); }
   // Empty when the client has gone.
   std::weak_ptr<UnaryCall*> weak() const { return self_; }
 
@@ -44,6 +45,7 @@ class UnaryCall final : public http::Handler {
   http::Response* response_;
   Method method_;
   std::string body_;
+  MemoryBudget::Lease memory_;
   std::shared_ptr<UnaryCall*> self_;
 };
 
@@ -65,6 +67,9 @@ class StreamCall : public http::Handler {
   // Fails with deadline_exceeded after so long.
   void EndAfter(uint64_t nanoseconds);
 
+  // Counts `bytes` of messages that are kept; fails and is false if there is no memory for them.
+  bool Keep(size_t bytes);
+
   bool ended() const { return ended_; }
   EventLoop* loop() const { return loop_; }
   const http::Request& request() const { return request_; }
@@ -78,6 +83,7 @@ class StreamCall : public http::Handler {
   const http::Request& request_;
   http::Response* response_;
   EventLoop* loop_;
+  MemoryBudget::Lease memory_;
   bool started_ = false;
   bool ended_ = false;
   std::string keep_alive_;

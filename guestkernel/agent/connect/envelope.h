@@ -30,6 +30,8 @@ class EnvelopeReader {
   // The next whole message, if it is there. After an error it is not to be called again.
   Outcome<std::optional<std::string>> Next();
 
+  // What has been given and not been taken out yet.
+  size_t size() const { return bytes_.size(); }
   // True if nothing is left over.
   bool empty() const { return used_ == bytes_.size(); }
 

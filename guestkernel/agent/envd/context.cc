@@ -46,7 +46,7 @@ Outcome<User> Context::UserNamed(const std::string& name) {
   if (!name.empty()) {
     user = users.Find(name);
   } else if (!settings.default_user.empty()) {
-    user = users.Find(settings.default_user);
+    user = users.FindConfigured(settings.default_user);
   } else {
     user = users.Find("user");
     if (!user) user = users.Find("root");

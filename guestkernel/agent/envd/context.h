@@ -10,6 +10,7 @@
 #include "guestkernel/agent/http/request.h"
 #include "guestkernel/agent/loop/child_reaper.h"
 #include "guestkernel/agent/loop/event_loop.h"
+#include "guestkernel/agent/loop/memory_budget.h"
 
 namespace cube::agent::envd {
 
@@ -29,6 +30,7 @@ struct Context {
 
   EventLoop* loop;
   ChildReaper* reaper;
+  MemoryBudget* memory;
   Settings settings;
   Users users;
   // Where files and pipes are read to; nothing of it is kept between two calls.

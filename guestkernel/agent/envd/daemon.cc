@@ -6,6 +6,7 @@
 
 #include "guestkernel/agent/envd/rest_error.h"
 #include "guestkernel/agent/envd/secret.h"
+#include "guestkernel/agent/envd/warm_request.h"
 #include "guestkernel/agent/http/simple_handlers.h"
 
 namespace cube::agent::envd {
@@ -34,11 +35,12 @@ std::unique_ptr<http::Handler> AnswerPreflight(http::Response* response) {
 
 }  // namespace
 
-Daemon::Daemon(EventLoop* loop, ChildReaper* reaper)
+Daemon::Daemon(EventLoop* loop, ChildReaper* reaper, MemoryBudget* memory)
     : socket_scratch_(new char[kSocketScratch]),
       file_scratch_(new char[kFileScratch]),
       context_{.loop = loop,
                .reaper = reaper,
+               .memory = memory,
                .settings = {},
                .users = Users("/etc/passwd", "/etc/group"),
                .scratch = {file_scratch_.get(), kFileScratch}},
@@ -46,12 +48,19 @@ Daemon::Daemon(EventLoop* loop, ChildReaper* reaper)
       watchers_(&context_),
       filesystem_(&context_, &watchers_),
       rest_(&context_, &watchers_),
-      server_(loop, {socket_scratch_.get(), kSocketScratch}, kFixedFields,
+      server_(loop, memory, {socket_scratch_.get(), kSocketScratch}, kFixedFields,
               [this](const http::Request& request, http::Response* response) {
                 return Route(request, response);
               }) {
   // The users' files are read before the machine is frozen, rather than in each of its clones.
   context_.users.Find("root");
+}
+
+Status Daemon::Warm() {
+  for (const char* user : {"user", "root"}) {
+    if (context_.users.Find(user)) CUBE_TRY(WarmLoginShell(context_.loop, &server_, user));
+  }
+  return OkStatus();
 }
 
 bool Daemon::Authorized(const http::Request& request) const {

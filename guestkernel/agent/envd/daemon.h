@@ -24,14 +24,18 @@ inline constexpr uint16_t kPort = 49983;
 // What a client of a sandbox talks to inside it: processes, files, settings. Of the loop's thread.
 class Daemon {
  public:
-  // Both outlive the daemon.
-  Daemon(EventLoop* loop, ChildReaper* reaper);
+  // All three outlive the daemon.
+  Daemon(EventLoop* loop, ChildReaper* reaper, MemoryBudget* memory);
 
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
 
   // Serves those who connect to `socket`, which listens and does not block.
   Status Serve(UniqueFd socket) { return server_.Serve(std::move(socket)); }
+
+  // Has what clients ask for first done once, so that copies of the machine are quick at it: a
+  // login shell of `user` and of root. Runs the loop until then.
+  Status Warm();
 
   // Becomes the daemon of a sandbox with this identity.
   void TakeIdentity(const Identity& identity) { context_.settings.Take(identity); }

@@ -15,11 +15,12 @@ namespace cube::agent::envd {
 class DaemonTest : public ::testing::Test {
  protected:
   explicit DaemonTest(const std::string& token = "")
-      : daemon_(thread_.loop.get(), thread_.reaper.get()) {
+      : daemon_(thread_.loop.get(), thread_.reaper.get(), &memory_) {
     Identity identity;
     identity.sandbox_id = "the-sandbox";
     identity.access_token = token;
-    identity.environment = {"GLOBAL=of the sandbox", "CUBE_DEFAULT_USER=root"};
+    identity.environment = {"GLOBAL=of the sandbox"};
+    identity.default_user = "root";
     daemon_.TakeIdentity(identity);
     EXPECT_TRUE(daemon_.Serve(listener_.Take()).ok());
     thread_.Start();
@@ -41,6 +42,7 @@ class DaemonTest : public ::testing::Test {
 
   std::string error_;  // of the last Run()
   LoopThread thread_;
+  MemoryBudget memory_{16 << 20};
   LocalListener listener_;
   Daemon daemon_;
 };

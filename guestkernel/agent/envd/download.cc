@@ -18,6 +18,13 @@ using connect::FromErrno;
 using connect::Outcome;
 using connect::RpcError;
 
+namespace {
+
+// Of a file, where memory is short.
+constexpr size_t kSmallPiece = 16 * 1024;
+
+}  // namespace
+
 Download::Download(const http::Request& request, http::Response* response, Context* context)
     : context_(context), response_(response) {
   Outcome<bool> begun = Begin(request);
@@ -71,8 +78,8 @@ Outcome<bool> Download::Begin(const http::Request& request) {
 
 void Download::Send() {
   const std::span<char> scratch = context_->scratch;
-  const size_t size =
-      sized_ ? static_cast<size_t>(std::min<uint64_t>(left_, scratch.size())) : scratch.size();
+  size_t size = context_->memory->tight() ? kSmallPiece : scratch.size();
+  if (sized_) size = static_cast<size_t>(std::min<uint64_t>(left_, size));
   ssize_t n;
   while ((n = read(file_.get(), scratch.data(), size)) < 0 && errno == EINTR) {
   }

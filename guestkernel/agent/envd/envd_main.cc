@@ -17,7 +17,8 @@ Status Main(int argc, char** argv) {
   if (argc < 2) return Errorf("usage: envd PORT [TOKEN]");
   CUBE_ASSIGN(std::unique_ptr<EventLoop> loop, EventLoop::Create());
   CUBE_ASSIGN(std::unique_ptr<ChildReaper> reaper, ChildReaper::Create(loop.get()));
-  envd::Daemon daemon(loop.get(), reaper.get());
+  MemoryBudget memory(MemoryBudget::LimitOfMachine());
+  envd::Daemon daemon(loop.get(), reaper.get(), &memory);
   Identity identity;
   identity.sandbox_id = "here";
   if (argc > 2) identity.access_token = argv[2];

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "guestkernel/agent/child_pipe.h"
+#include "guestkernel/agent/envd/session.h"
 #include "guestkernel/agent/launch.h"
 
 namespace cube::agent::envd {
@@ -27,6 +28,8 @@ using connect::RpcError;
 namespace {
 
 constexpr char kPath[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+// Of output, where memory is short.
+constexpr size_t kSmallPiece = 4096;
 // After so many reads the others of the loop have a turn.
 constexpr int kReadsATurn = 16;
 // The terminals' group on Debian, which write(1) and others are of.
@@ -119,6 +122,8 @@ std::vector<std::string> Process::Environment(const User& user) const {
                          {"HOME", user.home},
                          {"USER", user.name},
                          {"LOGNAME", user.name}};
+  // As login(1) does; a Bash that does not find it asks the machine's list of users, by 22 calls.
+  if (!user.shell.empty()) variables.emplace_back("SHELL", user.shell);
   for (const auto& [name, value] : context_->settings.environment) {
     SetVariable(&variables, name, value);
   }
@@ -244,7 +249,8 @@ void Process::PumpSource(Source* source) {
 }
 
 bool Process::ReadOnce(Source* source) {
-  const std::span<char> scratch = context_->scratch;
+  std::span<char> scratch = context_->scratch;
+  if (context_->memory->tight()) scratch = scratch.first(kSmallPiece);
   const ssize_t n = read(source->fd.get(), scratch.data(), scratch.size());
   if (n < 0 && errno == EINTR) return true;
   if (n < 0 && errno == EAGAIN) {
@@ -289,7 +295,8 @@ void Process::EndIfDone() {
   // what was in the pipes has been read, if all have taken it.
   const bool read_all = !(sources_[0].fd.valid() && sources_[0].ready) &&
                         !(sources_[1].fd.valid() && sources_[1].ready);
-  if (open && (coming_end_->exited || !read_all)) return;
+  if (open && ((coming_end_->exited && !overdue_) || !read_all)) return;
+  context_->loop->Cancel(std::exchange(deadline_, EventLoop::kNoTimer));
   for (Source& source : sources_) CloseSource(&source);
   if (input_watched_ && stdin_.valid()) context_->loop->Remove(stdin_.get());
   stdin_.Reset();
@@ -311,7 +318,11 @@ void Process::Write(bool to_terminal, std::string bytes, Done done) {
   if (InputFd() < 0 || close_stdin_) {
     return done(RpcError{Code::kFailedPrecondition, "stdin of the process is not open"});
   }
-  inputs_.push_back({std::move(bytes), 0, std::move(done)});
+  MemoryBudget::Lease memory(context_->memory);
+  if (!memory.Keep(bytes.size())) {
+    return done(RpcError{Code::kResourceExhausted, context_->memory->Refusal()});
+  }
+  inputs_.push_back({std::move(bytes), 0, std::move(done), std::move(memory)});
   if (inputs_.size() == 1) PumpInput();
 }
 
@@ -382,7 +393,11 @@ Outcome<bool> Process::Signal(int number) {
 }
 
 void Process::KillAfter(uint64_t nanoseconds) {
-  deadline_ = context_->loop->After(nanoseconds, [this] { (void)Signal(SIGKILL).ok(); });
+  deadline_ = context_->loop->After(nanoseconds, [this] {
+    overdue_ = true;
+    KillSession(pid_, exited_);
+    Pump();
+  });
 }
 
 }  // namespace cube::agent::envd

@@ -78,12 +78,13 @@ class Process : public std::enable_shared_from_this<Process> {
   void OnRoom();
 
   // Writes to its stdin, or to its terminal; `done` is called when it has taken all of it, or with
-  // the error if it never will.
+  // the error if it never will: also if there is no memory to keep it until then.
   void Write(bool to_terminal, std::string bytes, Done done);
   connect::Outcome<bool> CloseStdin();
   connect::Outcome<bool> Resize(TerminalSize size);
   connect::Outcome<bool> Signal(int number);
-  // Kills it after so long.
+  // Kills it and all others of its session after so long, and then waits for nobody to close its
+  // pipes.
   void KillAfter(uint64_t nanoseconds);
 
   const ProcessRequest& request() const { return request_; }
@@ -102,6 +103,7 @@ class Process : public std::enable_shared_from_this<Process> {
     std::string bytes;
     size_t written = 0;
     Done done;
+    MemoryBudget::Lease memory;
   };
 
   Process(Context* context, ProcessRequest request, std::function<void()> on_end)
@@ -138,7 +140,8 @@ class Process : public std::enable_shared_from_this<Process> {
   std::deque<Input> inputs_;
   std::vector<Listener*> listeners_;
   bool pump_deferred_ = false;
-  bool exited_ = false;  // reaped, its output may still come
+  bool exited_ = false;   // reaped, its output may still come
+  bool overdue_ = false;  // its time is over
   std::optional<ProcessEnd> coming_end_;
   std::optional<ProcessEnd> end_;
   EventLoop::TimerId deadline_ = EventLoop::kNoTimer;

@@ -14,8 +14,6 @@ using connect::RpcError;
 namespace {
 
 constexpr char kKeepAlive[] = R"({"event":{"keepalive":{}}})";
-// A client that is so far behind is given no more before it has caught up.
-constexpr size_t kMaxUnsent = 256 * 1024;
 
 const char* StreamName(Stream stream) {
   switch (stream) {
@@ -119,7 +117,7 @@ void ProcessEventsCall::OnEnd(const ProcessEnd& end) {
   End();
 }
 
-bool ProcessEventsCall::HasRoom() const { return response()->unsent() < kMaxUnsent; }
+bool ProcessEventsCall::HasRoom() const { return response()->HasRoom(); }
 
 void ProcessEventsCall::OnDrained() {
   if (process_ != nullptr) process_->OnRoom();

@@ -50,7 +50,7 @@ std::unique_ptr<http::Handler> Rest::Call(const http::Request& request, http::Re
   if (request.path == "/metrics" && get) return AnswerJson(response, metrics_.Json());
   if (request.path == "/init" && request.method == "POST") {
     return http::CollectBody(
-        kMaxInit,
+        response, kMaxInit,
         [this, &request, response](std::string body) {
           const std::string& token = context_->settings.access_token;
           const std::string* given = request.Field("x-access-token");
@@ -59,7 +59,7 @@ std::unique_ptr<http::Handler> Rest::Call(const http::Request& request, http::Re
           }
           Init(response, body);
         },
-        [response] { SendError(response, 413, "at most 1 MiB of settings are possible"); });
+        [response](int status, const std::string& why) { SendError(response, status, why); });
   }
   if (request.path == "/files") return Files(request, response);
   if (request.path == "/files/compose" && request.method == "POST") {

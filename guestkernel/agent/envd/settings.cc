@@ -15,20 +15,14 @@ void SetVariable(Variables* variables, const std::string& name, const std::strin
 void Settings::Take(const Identity& identity) {
   *this = Settings();
   access_token = identity.access_token;
+  default_user = identity.default_user;
+  default_workdir = identity.default_workdir;
   SetVariable(&environment, "E2B_SANDBOX", "true");
   SetVariable(&environment, "E2B_SANDBOX_ID", identity.sandbox_id);
   for (const std::string& variable : identity.environment) {
     const size_t equals = variable.find('=');
     if (equals == std::string::npos || equals == 0) continue;
-    const std::string name = variable.substr(0, equals);
-    const std::string value = variable.substr(equals + 1);
-    if (name == "CUBE_DEFAULT_USER") {
-      default_user = value;
-    } else if (name == "CUBE_DEFAULT_WORKDIR") {
-      default_workdir = value;
-    } else {
-      SetVariable(&environment, name, value);
-    }
+    SetVariable(&environment, variable.substr(0, equals), variable.substr(equals + 1));
   }
 }
 

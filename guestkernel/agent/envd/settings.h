@@ -17,13 +17,12 @@ void SetVariable(Variables* variables, const std::string& name, const std::strin
 
 // What holds for all requests: from the identity of the machine, and from POST /init.
 struct Settings {
-  // Becomes what a new identity says; nothing of the one before stays. Of its variables two are not
-  // for programs: CUBE_DEFAULT_USER and CUBE_DEFAULT_WORKDIR.
+  // Becomes what a new identity says; nothing of the one before stays.
   void Take(const Identity& identity);
 
   Variables environment;        // of every program
   std::string access_token;     // "": none is needed
-  std::string default_user;     // "": `user` if there is one, else root
+  std::string default_user;     // USER[:GROUP]; "": `user` if there is one, else root
   std::string default_workdir;  // "": the user's home
   // Unix time in nanoseconds of the last POST /init that was heeded.
   int64_t initialized = 0;

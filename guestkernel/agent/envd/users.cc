@@ -6,6 +6,7 @@
 
 #include "base/monotonic.h"
 #include "guestkernel/agent/account_files.h"
+#include "guestkernel/agent/tools/account.h"
 
 namespace cube::agent::envd {
 namespace {
@@ -41,11 +42,12 @@ void Users::ReadPasswd() {
   // The first of two entries counts.
   ForEachUser(passwd_, [this](const passwd& entry) {
     user_names_.emplace(entry.pw_uid, entry.pw_name);
-    accounts_.emplace(entry.pw_name, Account{entry.pw_uid, entry.pw_gid, entry.pw_dir});
+    accounts_.emplace(entry.pw_name,
+                      Account{entry.pw_uid, entry.pw_gid, entry.pw_dir, entry.pw_shell});
     return true;
   });
   if (!accounts_.empty()) return;
-  accounts_["root"] = {0, 0, "/"};
+  accounts_["root"] = {0, 0, "/", ""};
   user_names_[0] = "root";
 }
 
@@ -74,6 +76,7 @@ std::optional<User> Users::Find(const std::string& name) {
   User user;
   user.name = name;
   user.home = account->second.home.empty() ? "/" : account->second.home;
+  user.shell = account->second.shell;
   user.credentials.uid = account->second.uid;
   user.credentials.gid = account->second.gid;
   for (const auto& [group_name, group] : groups_) {
@@ -85,6 +88,15 @@ std::optional<User> Users::Find(const std::string& name) {
     }
   }
   return user;
+}
+
+std::optional<User> Users::FindConfigured(const std::string& text) {
+  if (std::optional<User> user = Find(text)) return user;
+  Result<agent::Account> account = agent::Account::Find(text, passwd_, group_);
+  if (!account.ok()) return std::nullopt;
+  return User{.name = UserName(account->uid),
+              .home = account->home,
+              .credentials = {account->uid, account->gid, account->groups}};
 }
 
 std::string Users::UserName(uid_t uid) {

@@ -16,6 +16,7 @@ namespace cube::agent::envd {
 struct User {
   std::string name;
   std::string home;
+  std::string shell;  // empty if it has none of its own
   Credentials credentials;
 };
 
@@ -28,6 +29,10 @@ class Users {
 
   // Nothing if there is no such user.
   std::optional<User> Find(const std::string& name);
+  // The same of what the configuration of a container image calls a user: a name or a number, and
+  // perhaps a ':' and a group, a name or a number, whose only member it then is. A number need not
+  // be in the files.
+  std::optional<User> FindConfigured(const std::string& text);
   // Names, or the numbers if they have none.
   std::string UserName(uid_t uid);
   std::string GroupName(gid_t gid);
@@ -46,6 +51,7 @@ class Users {
     uid_t uid;
     gid_t gid;
     std::string home;
+    std::string shell;
   };
   struct Group {
     gid_t gid;

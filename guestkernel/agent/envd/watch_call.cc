@@ -13,8 +13,6 @@ namespace {
 
 constexpr char kStart[] = R"({"start":{}})";
 constexpr char kKeepAlive[] = R"({"keepalive":{}})";
-// A client that is so far behind is told no more before it has caught up.
-constexpr size_t kMaxUnsent = 256 * 1024;
 
 }  // namespace
 
@@ -44,7 +42,7 @@ void WatchDirCall::Begin(const Message& message) {
 void WatchDirCall::OnEvent(DirectoryWatch::Event event, const std::string& name) {
   Send("{\"filesystem\":" + WatchEventJson(&context_->users, *watch_, event, name, include_entry_) +
        "}");
-  if (response()->unsent() >= kMaxUnsent) watch_->Pause(true);
+  if (!response()->HasRoom()) watch_->Pause(true);
 }
 
 void WatchDirCall::OnDrained() {

@@ -64,13 +64,14 @@ class LocalServer {
 
 class ForwardTest : public ::testing::Test {
  protected:
-  ForwardTest() : forwarder_(thread_.loop.get()) {
+  ForwardTest() : forwarder_(thread_.loop.get(), &memory_) {
     EXPECT_TRUE(forwarder_.Serve(listener_.Take()).ok());
     thread_.Start();
   }
   ~ForwardTest() override { thread_.Join(); }
 
   LoopThread thread_;
+  MemoryBudget memory_{16 << 20};
   LocalListener listener_;
   Forwarder forwarder_;
 };

@@ -10,7 +10,8 @@ constexpr size_t kScratch = 256 * 1024;
 
 }  // namespace
 
-Forwarder::Forwarder(EventLoop* loop) : loop_(loop), scratch_(new char[kScratch]) {}
+Forwarder::Forwarder(EventLoop* loop, MemoryBudget* memory)
+    : loop_(loop), memory_(memory), scratch_(new char[kScratch]) {}
 
 Status Forwarder::Serve(UniqueFd socket) {
   CUBE_ASSIGN(std::unique_ptr<Listener> listener,
@@ -23,8 +24,8 @@ Status Forwarder::Serve(UniqueFd socket) {
 void Forwarder::Accept(UniqueFd client) {
   if (relays_.size() >= kMaxRelays) return;
   auto place = relays_.emplace(relays_.end());
-  *place = std::make_shared<Relay>(loop_, std::span(scratch_.get(), kScratch), std::move(client),
-                                   [this, place] { relays_.erase(place); });
+  *place = std::make_shared<Relay>(loop_, memory_, std::span(scratch_.get(), kScratch),
+                                   std::move(client), [this, place] { relays_.erase(place); });
   if (!(*place)->Open().ok()) relays_.erase(place);
 }
 

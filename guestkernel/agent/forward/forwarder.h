@@ -12,6 +12,7 @@
 #include "guestkernel/agent/forward/relay.h"
 #include "guestkernel/agent/loop/event_loop.h"
 #include "guestkernel/agent/loop/listener.h"
+#include "guestkernel/agent/loop/memory_budget.h"
 
 namespace cube::agent {
 
@@ -24,8 +25,8 @@ class Forwarder {
   // Beyond so many clients new ones are closed at once.
   static constexpr size_t kMaxRelays = 4096;
 
-  // `loop` outlives the forwarder.
-  explicit Forwarder(EventLoop* loop);
+  // Both outlive the forwarder.
+  Forwarder(EventLoop* loop, MemoryBudget* memory);
 
   Forwarder(const Forwarder&) = delete;
   Forwarder& operator=(const Forwarder&) = delete;
@@ -37,6 +38,7 @@ class Forwarder {
   void Accept(UniqueFd client);
 
   EventLoop* loop_;
+  MemoryBudget* memory_;
   std::unique_ptr<char[]> scratch_;  // of pages that are not there before they are used
   std::list<std::shared_ptr<Relay>> relays_;
   std::vector<std::unique_ptr<Listener>> listeners_;

@@ -17,6 +17,8 @@ namespace {
 
 constexpr std::string_view kConnect = "CONNECT ";
 constexpr int kAddresses = 2;
+// Of what one side sends, where memory is short.
+constexpr size_t kSmallPiece = 4096;
 // After so many pieces the others of the loop have a turn.
 constexpr int kPiecesATurn = 16;
 
@@ -38,9 +40,13 @@ int ConnectTo(int fd, int address, uint16_t port) {
 
 }  // namespace
 
-Relay::Relay(EventLoop* loop, std::span<char> scratch, UniqueFd client,
+Relay::Relay(EventLoop* loop, MemoryBudget* memory, std::span<char> scratch, UniqueFd client,
              std::function<void()> on_closed)
-    : loop_(loop), scratch_(scratch), on_closed_(std::move(on_closed)) {
+    : loop_(loop),
+      budget_(memory),
+      scratch_(scratch),
+      on_closed_(std::move(on_closed)),
+      memory_(memory) {
   client_.fd = std::move(client);
 }
 
@@ -184,24 +190,36 @@ void Relay::Refuse(const std::string& why) {
   Schedule();
 }
 
-bool Relay::Flush(Side* side) {
-  while (side->sent < side->out.size() && side->writable) {
-    const ssize_t n = send(side->fd.get(), side->out.data() + side->sent,
-                           side->out.size() - side->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+std::optional<size_t> Relay::SendTo(Side* side, std::string_view bytes) {
+  size_t sent = 0;
+  while (sent < bytes.size() && side->writable) {
+    const ssize_t n =
+        send(side->fd.get(), bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && errno != EAGAIN) return false;
-    if (n > 0) side->sent += static_cast<size_t>(n);
+    if (n < 0 && errno != EAGAIN) return std::nullopt;
+    if (n > 0) sent += static_cast<size_t>(n);
     // A socket that takes less than it is given is full.
-    if (side->sent < side->out.size()) side->writable = false;
+    if (sent < bytes.size()) side->writable = false;
   }
-  if (side->sent == side->out.size()) {
-    side->out.clear();
-    side->sent = 0;
-    return true;
-  }
-  if (side->watches_writable) return true;
+  if (sent == bytes.size() || side->watches_writable) return sent;
   side->watches_writable = true;
-  return loop_->Modify(side->fd.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET).ok();
+  if (!loop_->Modify(side->fd.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET).ok()) {
+    return std::nullopt;
+  }
+  return sent;
+}
+
+bool Relay::Flush(Side* side) {
+  if (side->out.empty()) return true;
+  std::optional<size_t> sent = SendTo(side, std::string_view(side->out).substr(side->sent));
+  if (!sent) return false;
+  side->sent += *sent;
+  if (side->sent == side->out.size()) {
+    std::string().swap(side->out);
+    side->sent = 0;
+  }
+  memory_.Count(client_.out.size() + server_.out.size());
+  return true;
 }
 
 bool Relay::Carry(Side* from, Side* to) {
@@ -216,7 +234,8 @@ bool Relay::Carry(Side* from, Side* to) {
     return false;
   }
   if (!from->readable) return false;
-  const ssize_t n = recv(from->fd.get(), scratch_.data(), scratch_.size(), MSG_DONTWAIT);
+  const size_t wanted = budget_->tight() ? kSmallPiece : scratch_.size();
+  const ssize_t n = recv(from->fd.get(), scratch_.data(), wanted, MSG_DONTWAIT);
   if (n < 0 && errno == EINTR) return true;
   if (n < 0 && errno == EAGAIN) {
     from->readable = false;
@@ -231,8 +250,15 @@ bool Relay::Carry(Side* from, Side* to) {
     return true;
   }
   const size_t size = static_cast<size_t>(n);
-  if (size < scratch_.size() && !from->ending) from->readable = false;
-  to->out.assign(scratch_.data(), size);
+  if (size < wanted && !from->ending) from->readable = false;
+  const std::string_view bytes(scratch_.data(), size);
+  std::optional<size_t> sent = SendTo(to, bytes);
+  if (!sent) {
+    Close();
+    return false;
+  }
+  to->out = bytes.substr(*sent);
+  memory_.Count(client_.out.size() + server_.out.size());
   return true;
 }
 
@@ -243,7 +269,9 @@ void Relay::Close() {
     if (!side->fd.valid()) continue;
     loop_->Remove(side->fd.get());
     side->fd.Reset();
+    std::string().swap(side->out);
   }
+  memory_.Count(0);
   loop_->Defer([self = shared_from_this()] { self->on_closed_(); });
 }
 

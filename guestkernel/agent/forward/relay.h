@@ -5,12 +5,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "base/unique_fd.h"
 #include "guestkernel/agent/loop/event_loop.h"
+#include "guestkernel/agent/loop/memory_budget.h"
 
 namespace cube::agent {
 
@@ -24,9 +26,10 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // How long a client may take to name its port.
   static constexpr uint64_t kLineNanoseconds = 10'000'000'000;
 
-  // `loop` and the memory of `scratch` outlive the relay. `on_closed` is called once, from the
-  // loop; it may destroy the relay.
-  Relay(EventLoop* loop, std::span<char> scratch, UniqueFd client, std::function<void()> on_closed);
+  // `loop`, `memory` and the memory of `scratch` outlive the relay. `on_closed` is called once,
+  // from the loop; it may destroy the relay.
+  Relay(EventLoop* loop, MemoryBudget* memory, std::span<char> scratch, UniqueFd client,
+        std::function<void()> on_closed);
   ~Relay();
 
   Relay(const Relay&) = delete;
@@ -62,14 +65,19 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   void Refuse(const std::string& why);
   // Carries what `from` sends to `to`. True if there may be more to carry.
   bool Carry(Side* from, Side* to);
-  // False if the socket is gone.
+  // Sends what it can of `bytes`, and waits for room if that is not all. How much that was, or
+  // nothing if the socket is gone.
+  std::optional<size_t> SendTo(Side* side, std::string_view bytes);
+  // Sends what is kept for it. False if the socket is gone.
   bool Flush(Side* side);
   void Close();
 
   EventLoop* loop_;
+  MemoryBudget* budget_;
   std::span<char> scratch_;
   std::function<void()> on_closed_;
   State state_ = State::kLine;
+  MemoryBudget::Lease memory_;  // for what both sides are to be sent
   Side client_;
   Side server_;
   std::string line_;

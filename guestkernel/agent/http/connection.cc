@@ -24,7 +24,10 @@ constexpr uint64_t kLingerNanoseconds = 5'000'000'000;
 }  // namespace
 
 Connection::Connection(const Shared* shared, UniqueFd socket, std::function<void()> on_closed)
-    : shared_(shared), socket_(std::move(socket)), on_closed_(std::move(on_closed)) {}
+    : shared_(shared),
+      socket_(std::move(socket)),
+      on_closed_(std::move(on_closed)),
+      memory_(shared->memory) {}
 
 Connection::~Connection() {
   shared_->loop->Cancel(idle_timer_);
@@ -70,6 +73,7 @@ void Connection::Turn() {
   while (Step() && ++steps < kStepsATurn) {
   }
   in_turn_ = false;
+  CountMemory();
   if (steps == kStepsATurn) Schedule();
 }
 
@@ -274,9 +278,12 @@ void Connection::Write(std::string_view bytes) {
   if (chunked_) out_ += Format("%zx\r\n", bytes.size());
   out_ += bytes;
   if (chunked_) out_ += kLineEnd;
+  CountMemory();
   drained_told_ = false;
   Schedule();
 }
+
+bool Connection::HasRoom() const { return unsent() < (shared_->memory->tight() ? 1 : kMaxUnsent); }
 
 void Connection::Finish() {
   if (reply_ != Reply::kStarted) return;
@@ -309,6 +316,10 @@ void Connection::Close() {
   shared_->loop->Cancel(idle_timer_);
   shared_->loop->Remove(socket_.get());
   socket_.Reset();
+  std::string().swap(out_);
+  std::string().swap(unparsed_);
+  sent_ = 0;
+  CountMemory();
   shared_->loop->Defer([self = shared_from_this()] { self->on_closed_(); });
 }
 

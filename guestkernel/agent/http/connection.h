@@ -27,6 +27,7 @@ struct Shared {
   std::span<char> scratch;
   // How long a client may be silent between requests, or in the middle of one.
   uint64_t idle_nanoseconds;
+  MemoryBudget* memory;
 };
 
 // An HTTP/1.1 connection (RFC 9112) over any stream socket, as its server: one request after the
@@ -49,6 +50,8 @@ class Connection final : public Response, public std::enable_shared_from_this<Co
   void Finish() override;
   void Abort() override;
   size_t unsent() const override { return out_.size() - sent_; }
+  bool HasRoom() const override;
+  MemoryBudget* memory() const override { return shared_->memory; }
   void PauseBody(bool pause) override;
 
  private:
@@ -77,6 +80,7 @@ class Connection final : public Response, public std::enable_shared_from_this<Co
   void Linger();
   void Close();
   void OnIdle();
+  void CountMemory() { memory_.Count(out_.size() + unparsed_.size()); }
 
   const Shared* shared_;
   UniqueFd socket_;
@@ -86,6 +90,7 @@ class Connection final : public Response, public std::enable_shared_from_this<Co
   std::string unparsed_;
   std::string out_;
   size_t sent_ = 0;  // of `out_`
+  MemoryBudget::Lease memory_;
   Reply reply_ = Reply::kNone;
   bool has_head_ = false;    // the request's head is whole
   bool body_ended_ = false;  // and its body

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "guestkernel/agent/http/request.h"
+#include "guestkernel/agent/loop/memory_budget.h"
 
 namespace cube::agent::http {
 
@@ -37,6 +38,12 @@ class Response {
 
   // Bytes written that the socket has not taken yet. When it has taken all, OnDrained() is called.
   virtual size_t unsent() const = 0;
+  // False if so much is unsent that the client had better take that first: more than kMaxUnsent, or
+  // anything at all where memory is short.
+  virtual bool HasRoom() const = 0;
+  static constexpr size_t kMaxUnsent = 256 * 1024;
+  // What the handler keeps of its request has to be counted here. Outlives the handler.
+  virtual MemoryBudget* memory() const = 0;
 
   // Stops the request's body from being read, and lets it go on.
   virtual void PauseBody(bool pause) = 0;

@@ -99,7 +99,7 @@ class Endless final : public Counted {
 class HttpTest : public ::testing::Test {
  protected:
   HttpTest()
-      : server_(thread_.loop.get(), scratch_, "X-Fixed: yes\r\n",
+      : server_(thread_.loop.get(), &memory_, scratch_, "X-Fixed: yes\r\n",
                 [this](const Request& request, Response* response) {
                   return Route(request, response);
                 }) {
@@ -138,6 +138,7 @@ class HttpTest : public ::testing::Test {
   }
 
   LoopThread thread_;
+  MemoryBudget memory_{8 << 20};
   LocalListener listener_;
   Seen seen_;
   std::vector<Response*> waiting_;  // of the loop's thread

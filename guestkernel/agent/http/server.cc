@@ -4,12 +4,14 @@
 
 namespace cube::agent::http {
 
-Server::Server(EventLoop* loop, std::span<char> scratch, std::string fixed_fields, Route route)
+Server::Server(EventLoop* loop, MemoryBudget* memory, std::span<char> scratch,
+               std::string fixed_fields, Route route)
     : shared_{.loop = loop,
               .route = std::move(route),
               .fixed_fields = std::move(fixed_fields),
               .scratch = scratch,
-              .idle_nanoseconds = kIdleNanoseconds} {}
+              .idle_nanoseconds = kIdleNanoseconds,
+              .memory = memory} {}
 
 Status Server::Serve(UniqueFd socket) {
   CUBE_ASSIGN(std::unique_ptr<Listener> listener,

@@ -24,21 +24,22 @@ class Server {
   static constexpr size_t kMaxConnections = 4096;
   static constexpr uint64_t kIdleNanoseconds = 640'000'000'000;
 
-  // `loop` and the memory of `scratch` outlive the server. `fixed_fields`: lines, each ended by
-  // CRLF, that every response has.
-  Server(EventLoop* loop, std::span<char> scratch, std::string fixed_fields, Route route);
+  // `loop`, `memory` and the memory of `scratch` outlive the server. `fixed_fields`: lines, each
+  // ended by CRLF, that every response has.
+  Server(EventLoop* loop, MemoryBudget* memory, std::span<char> scratch, std::string fixed_fields,
+         Route route);
 
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
   // Serves those who connect to `socket`, which listens and does not block.
   Status Serve(UniqueFd socket);
+  // Serves one client, who has connected already.
+  void Accept(UniqueFd socket);
 
   size_t connections() const { return connections_.size(); }
 
  private:
-  void Accept(UniqueFd socket);
-
   Shared shared_;
   std::list<std::shared_ptr<Connection>> connections_;
   std::vector<std::unique_ptr<Listener>> listeners_;

@@ -15,10 +15,11 @@ namespace cube::agent::http {
 std::unique_ptr<Handler> Answer(Response* response, int status, const Response::Fields& fields,
                                 std::string_view body);
 
-// Collects the request's body, at most `limit` bytes of it, and gives it to `use`, which responds.
-// `too_large` responds to a larger one.
-std::unique_ptr<Handler> CollectBody(size_t limit, std::function<void(std::string body)> use,
-                                     std::function<void()> too_large);
+// Collects the request's body and gives it to `use`, which responds. `refuse` responds to one of
+// more than `limit` bytes (413), or for which there is no memory (503), with what is to be said.
+std::unique_ptr<Handler> CollectBody(
+    Response* response, size_t limit, std::function<void(std::string body)> use,
+    std::function<void(int status, const std::string& why)> refuse);
 
 }  // namespace cube::agent::http
 

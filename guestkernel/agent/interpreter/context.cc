@@ -138,7 +138,7 @@ bool Context::TakesMore() { return current_ == nullptr || current_->TakesMore();
 
 void Context::OnReady(int32_t pid) {
   if (ready_) return;  // user code can write this line, too
-  ready_ = true;
+  ready_ = was_ready_ = true;
   worker_->SetPid(pid);
   Next();
   TellReady(OkStatus());

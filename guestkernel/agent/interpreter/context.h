@@ -64,6 +64,8 @@ class Context final : public Worker::Client {
   void SetId(std::string id) { id_ = std::move(id); }
   Language language() const { return language_; }
   const std::string& directory() const { return directory_; }
+  // False if no worker of it has ever come to be, and none is being started.
+  bool exists() const { return was_ready_ || worker_ != nullptr; }
 
   // Starts the worker, if there is none, and calls `call` once it waits for requests, or cannot be
   // started. Not called if the context is destroyed before that.
@@ -110,7 +112,8 @@ class Context final : public Worker::Client {
   Language language_;
   std::string directory_;
   std::unique_ptr<Worker> worker_;
-  bool ready_ = false;     // the worker has started
+  bool ready_ = false;  // the worker has started
+  bool was_ready_ = false;
   bool running_ = false;   // it runs an execution
   uint64_t identity_ = 0;  // that the worker was told
   Variables environment_;  // that it was told

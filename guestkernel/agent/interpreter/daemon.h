@@ -30,7 +30,8 @@ class Daemon {
   Status Serve(UniqueFd socket) { return server_.Serve(std::move(socket)); }
 
   // Has Python ready for its first cell, where the machine has it, so that copies of the machine
-  // need not start it. Runs the loop until then.
+  // need not start it. Runs the loop until then, for two minutes at most: what has not come by then
+  // is ended, and copies begin anew.
   Status Warm();
 
   // Workers may be copies of others from now on.

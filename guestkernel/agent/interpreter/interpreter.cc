@@ -104,9 +104,20 @@ bool Interpreter::Remove(std::string_view id) {
   return true;
 }
 
+void Interpreter::GiveUpPython() {
+  zygote_.Stop();
+  auto found = defaults_.find(Language::kPython);
+  if (found == defaults_.end()) return;
+  Context* context = found->second;
+  defaults_.erase(found);
+  std::erase_if(contexts_, [context](const auto& each) { return each.get() == context; });
+}
+
 std::vector<Context*> Interpreter::All() {
   std::vector<Context*> all;
-  for (const std::unique_ptr<Context>& context : contexts_) all.push_back(context.get());
+  for (const std::unique_ptr<Context>& context : contexts_) {
+    if (context->exists()) all.push_back(context.get());
+  }
   return all;
 }
 

@@ -40,6 +40,9 @@ class Interpreter final : public Surroundings {
   Result<Context*> Make(Language language, std::string directory);
   // False if there is none.
   bool Remove(std::string_view id);
+  // Ends Python's default context and the zygote, of which nothing has come.
+  void GiveUpPython();
+  // Those that have been started, or are being started.
   std::vector<Context*> All();
 
   // Contexts are named once a clone knows who it is, lest all clones name one the same.

@@ -1,5 +1,6 @@
 #include "guestkernel/agent/interpreter/python_zygote.h"
 
+#include <signal.h>
 #include <sys/socket.h>
 
 #include <cstring>
@@ -16,6 +17,11 @@ Status PythonZygote::Fork(const std::string& directory, const WorkerPipes& pipes
   return OkStatus();
 }
 
+void PythonZygote::Stop() {
+  if (control_.valid()) kill(-pid_, SIGKILL);
+  control_.Reset();
+}
+
 Status PythonZygote::Start() {
   control_.Reset();
   int fds[2];
@@ -28,6 +34,7 @@ Status PythonZygote::Start() {
   Result<pid_t> pid = launch_(its.get());
   if (!pid.ok()) return pid.error();
   control_ = std::move(ours);
+  pid_ = *pid;
   return OkStatus();
 }
 

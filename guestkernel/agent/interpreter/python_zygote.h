@@ -25,6 +25,8 @@ class PythonZygote {
   // warm. Starts the zygote if it does not run. Whether it succeeds is seen by the pipes. A `warm`
   // context has run cells itself, so that it writes to fewer pages that it shares with the zygote.
   Status Fork(const std::string& directory, const WorkerPipes& pipes, bool warm);
+  // Kills the process, if there is one.
+  void Stop();
 
  private:
   Status Start();
@@ -32,6 +34,7 @@ class PythonZygote {
 
   Launcher launch_;
   UniqueFd control_;
+  pid_t pid_ = 0;
 };
 
 }  // namespace cube::agent::interpreter

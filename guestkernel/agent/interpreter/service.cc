@@ -23,8 +23,6 @@ using http::Response;
 
 constexpr size_t kMaxCode = 64 << 20;
 constexpr size_t kMaxContextBody = 64 << 10;
-// Of events that a slow client has not taken, so many bytes are kept before the worker has to wait.
-constexpr size_t kMaxUnsent = 256 << 10;
 constexpr std::string_view kLanguages = "python, javascript, typescript and bash are";
 
 void SendText(Response* response, int status, std::string_view text) {
@@ -74,7 +72,7 @@ std::string NoContext(std::string_view id) {
 class ExecuteHandler final : public Handler, private Execution {
  public:
   ExecuteHandler(Interpreter* interpreter, Response* response)
-      : interpreter_(interpreter), response_(response) {}
+      : interpreter_(interpreter), response_(response), memory_(response->memory()) {}
   ~ExecuteHandler() override {
     if (context_ != nullptr) context_->Cancel(this);
   }
@@ -83,6 +81,9 @@ class ExecuteHandler final : public Handler, private Execution {
     if (bytes.size() > kMaxCode - body_.size()) {
       SendText(response_, 413, Format("the request is larger than %zu bytes", kMaxCode));
       return;
+    }
+    if (!memory_.Keep(body_.size() + bytes.size())) {
+      return SendText(response_, 503, response_->memory()->Refusal());
     }
     body_ += bytes;
   }
@@ -122,7 +123,7 @@ class ExecuteHandler final : public Handler, private Execution {
   }
 
  private:
-  bool TakesMore() const override { return response_->unsent() < kMaxUnsent; }
+  bool TakesMore() const override { return response_->HasRoom(); }
   void Write(std::string_view text) override { response_->Write(text); }
   void Finish() override {
     context_ = nullptr;
@@ -136,6 +137,7 @@ class ExecuteHandler final : public Handler, private Execution {
   Interpreter* interpreter_;
   Response* response_;
   std::string body_;
+  MemoryBudget::Lease memory_;  // the code is kept until it has run
   Context* context_ = nullptr;  // while it has the execution
 };
 
@@ -160,9 +162,12 @@ class ContextHandler final : public Handler {
   Response* response() const { return *response_; }
 
   // Calls `answer` when the context is ready, if the client is still there. Answers itself if the
-  // context cannot be started.
-  void WhenReady(Context* context, std::function<void(Response*)> answer) {
-    context->WhenReady([response = response_, answer = std::move(answer)](const Status& status) {
+  // context cannot be started, after `failed`.
+  void WhenReady(Context* context, std::function<void(Response*)> answer,
+                 std::function<void()> failed = nullptr) {
+    context->WhenReady([response = response_, answer = std::move(answer),
+                        failed = std::move(failed)](const Status& status) {
+      if (!status.ok() && failed) failed();
       if (*response == nullptr) return;
       if (status.ok()) {
         answer(*response);
@@ -202,12 +207,16 @@ std::unique_ptr<Handler> Create(Interpreter* interpreter, Response* response) {
     Result<Context*> made = interpreter->Make(*language, std::move(directory));
     if (!made.ok()) return SendText(response, 400, made.error().message());
     const std::string id = (*made)->id();
-    handler->WhenReady(*made, [interpreter, id](Response* ready) {
+    auto answer = [interpreter, id](Response* ready) {
       JsonWriter json;
       Context* context = interpreter->Find(id);
       if (context == nullptr) return SendText(ready, 404, NoContext(id));
       WriteContext(interpreter, context, &json);
       SendJson(ready, json);
+    };
+    // Nobody knows its name. Not at once: it is the context that says so.
+    handler->WhenReady(*made, answer, [interpreter, id] {
+      interpreter->loop()->Defer([interpreter, id] { interpreter->Remove(id); });
     });
   };
   return std::make_unique<ContextHandler>(response, create);

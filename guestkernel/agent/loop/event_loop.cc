@@ -72,6 +72,20 @@ Status EventLoop::Run() {
   }
 }
 
+Status EventLoop::RunFor(uint64_t nanoseconds, const char* what) {
+  bool late = false;
+  TimerId limit = After(nanoseconds, [&] {
+    late = true;
+    Stop();
+  });
+  Status run = Run();
+  Cancel(limit);
+  CUBE_TRY(run);
+  if (!late) return OkStatus();
+  return Errorf("%s: not done within %llu s", what,
+                static_cast<unsigned long long>(nanoseconds / 1'000'000'000));
+}
+
 Status EventLoop::Wait(bool sleep) {
   int timeout = sleep ? -1 : 0;
   if (sleep && !timers_.empty()) {

@@ -57,9 +57,12 @@ class EventLoop {
   // `sleeper` outlives the loop.
   void SetSleeper(Sleeper* sleeper) { sleeper_ = sleeper; }
 
-  // Handles events until Stop(); may be called again. An error means that the kernel refuses to wait.
+  // Handles events until Stop(); may be called again. An error means that the kernel refuses to
+  // wait.
   Status Run();
   void Stop() { stopped_ = true; }
+  // Run(), but not for longer than `nanoseconds`: then an error says that `what` has not been done.
+  Status RunFor(uint64_t nanoseconds, const char* what);
 
  private:
   struct Entry {
