@@ -7,8 +7,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "guestkernel/agent/envd/sandbox_client.h"
 #include "templates/testing/tar_writer.h"
 #include "tests/busybox_image.h"
+#include "tests/envd_sandbox.h"
 #include "tests/process.h"
 #include "tests/vmm_command.h"
 
@@ -157,6 +159,53 @@ TEST_F(StepsTemplateTest, WhatIsStartedRunsInEachClone) {
         Clone("www", "wget -q -O - http://127.0.0.1:8080/; cat /var/log/cube-start.log");
     EXPECT_EQ(clone.out, "page\nstarted 8080\n") << clone.err;
   }
+}
+
+// Who does not say as whom and where is the user of the steps, in their folder, with their
+// variables.
+TEST_F(StepsTemplateTest, ClientsOfAClonesAgentHaveTheDefaultsOfItsSteps) {
+  char folder[] = "/tmp/steps_XXXXXX";  // short: it has room for 108 bytes
+  ASSERT_NE(mkdtemp(folder), nullptr);
+  const std::string vsock = std::string(folder) + "/vsock";
+  auto ask = [&](const std::string& script, const agent::envd::SandboxClient::Fields& fields) {
+    agent::envd::SandboxClient client(ConnectGuestPort(vsock, 49983));
+    EXPECT_TRUE(client.Open("/process.Process/Start", agent::envd::Shell(script), fields));
+    return ReadEvents(&client).out + client.error();
+  };
+  struct Case {
+    const char* steps;
+    const char* said;
+  };
+  const Case cases[] = {
+      {"FROM ./bb\nUSER root\nENV VERSION=7\nWORKDIR /srv/a b\nRUN busybox chmod 777 .\nUSER app\n",
+       "uid=1000(app) gid=1000(app) groups=50(web)\n/srv/a b\n/home/app 7\n"},
+      {"FROM ./bb\nUSER root\nWORKDIR /tmp\nUSER 1000:web\n",
+       "uid=1000(app) gid=50(web)\n/tmp\n/home/app\n"},
+      {"FROM ./bb\nUSER root\nWORKDIR /\nUSER 4321\n", "uid=4321 gid=0(root)\n/\n/\n"},
+  };
+  int number = 0;
+  for (const Case& each : cases) {
+    SCOPED_TRACE(each.steps);
+    const std::string name = "defaults" + std::to_string(number++);
+    Finished built = Build(name, each.steps, {"--vsock", vsock + "-template"});
+    ASSERT_EQ(built.status, 0) << built.err;
+    Process clone({Env("CUBE_VMM"), "clone", name, "--vsock", vsock});
+    const std::string id = clone.ReadLine();
+    EXPECT_EQ(ask("id; pwd; echo $HOME $VERSION", {}), each.said);
+    EXPECT_EQ(ask("id -u; echo $CUBE_DEFAULT_USER", {{"Authorization", "Basic cm9vdDo="}}),
+              "0\n\n");
+    const std::string content = "x";
+    agent::http::TestClient client(ConnectGuestPort(vsock, 49983));
+    client.SendRequest("POST", "/files?path=file", {{"Content-Type", "application/octet-stream"}},
+                       &content);
+    const std::string answer = client.ReadAnswer().body;
+    if (number == 1) {
+      EXPECT_TRUE(Has(answer, "\"path\":\"/srv/a b/file\"")) << answer;
+    }
+    EXPECT_EQ(RunProcess({Env("CUBE_VMM"), "stop", id}).status, 0);
+    clone.Finish();
+  }
+  fs::remove_all(folder);
 }
 
 TEST_F(StepsTemplateTest, WhatFailsIsNamed) {

@@ -70,9 +70,12 @@ test('a data frame', async () => {
 });
 
 test('a chart and its picture', async () => {
+  const told = [];
   const { results } = await sandbox.runCode(
-      'import matplotlib.pyplot as plt\nplt.bar(["x", "y"], [1, 2], label="g")\nplt.title("T")\nplt.show()');
+      'import matplotlib.pyplot as plt\nplt.bar(["x", "y"], [1, 2], label="g")\nplt.title("T")\nplt.show()',
+      { onResult: (result) => { told.push(result); } });
   assert.equal(results.length, 1);
+  assert.deepEqual(told.map(({ png }) => png), [results[0].png]);
   assert.equal(Buffer.from(results[0].png, 'base64').subarray(1, 4).toString(), 'PNG');
   assert.equal(results[0].chart.type, 'bar');
   assert.equal(results[0].chart.title, 'T');
@@ -100,6 +103,12 @@ test('contexts', async () => {
   await assert.rejects(sandbox.runCode('1', { context }), { name: 'NotFoundError', message: /not found/ });
   await assert.rejects(sandbox.removeCodeContext(context), { name: 'NotFoundError' });
   await assert.rejects(sandbox.createCodeContext({ language: 'cobol' }), { name: 'SandboxError' });
+  for (const [language, code] of [['bash', 'echo $((x = 5))'], ['javascript', 'console.log(5)']]) {
+    const other = await sandbox.createCodeContext({ language });
+    assert.equal((await sandbox.runCode(code, { context: other })).logs.stdout.join(''), '5\n');
+    await sandbox.restartCodeContext(other.id);
+    await sandbox.removeCodeContext(other);
+  }
 });
 
 test('a client that gives up interrupts its cell', async () => {
@@ -122,6 +131,16 @@ test('JavaScript, TypeScript and Bash', async () => {
 test('much output', async () => {
   const { logs } = await sandbox.runCode('for i in range(20000): print("x" * 99)');
   assert.equal(logs.stdout.join('').length, 2_000_000);
+});
+
+test('a context that cannot be started is not listed', async () => {
+  const before = (await sandbox.listCodeContexts()).map(({ id }) => id);
+  const bash = async (code) => assert.equal((await sandbox.runCode(code, { language: 'bash' })).error, undefined);
+  await bash('sudo mv /usr/bin/node /usr/bin/node.away && sudo ln -s /bin/false /usr/bin/node');
+  await assert.rejects(sandbox.createCodeContext({ language: 'javascript' }), { name: 'SandboxError', message: /ended before/ });
+  assert.deepEqual((await sandbox.listCodeContexts()).map(({ id }) => id), before);
+  await bash('sudo mv /usr/bin/node.away /usr/bin/node');
+  await sandbox.removeCodeContext(await sandbox.createCodeContext({ language: 'javascript' }));
 });
 
 test('an interpreter that dies', async () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { e2b, Machine } from './machine.mjs'
+import { e2b, Machine, News } from './machine.mjs'
 
 let machine, sandbox
 before(async () => {
@@ -33,13 +33,19 @@ test('users, folders and variables', async () => {
 
 test('output comes while the command runs', async () => {
   const seen = []
-  const handle = await sandbox.commands.run('echo one; read line; echo two', {
-    background: true, stdin: true, onStdout: (text) => seen.push(text),
+  const errors = []
+  const news = new News()
+  const handle = await sandbox.commands.run('echo one; read line; echo two; echo three >&2', {
+    background: true, stdin: true,
+    onStdout: (text) => { seen.push(text); news.tell() }, onStderr: (text) => errors.push(text),
   })
-  while (seen.length === 0) await new Promise((resolve) => setImmediate(resolve))
+  await news.until(() => seen.length > 0)
   assert.deepEqual(seen, ['one\n'])
+  assert.deepEqual([handle.stdout, handle.exitCode], ['one\n', undefined])
   await sandbox.commands.sendStdin(handle.pid, 'go\n')
   assert.equal((await handle.wait()).stdout, 'one\ntwo\n')
+  assert.deepEqual(errors, ['three\n'])
+  assert.deepEqual([handle.stdout, handle.stderr, handle.exitCode], ['one\ntwo\n', 'three\n', 0])
 })
 
 test('standard input, and its end', async () => {
@@ -48,6 +54,12 @@ test('standard input, and its end', async () => {
   await sandbox.commands.sendStdin(handle.pid, 'lo\n')
   await sandbox.commands.closeStdin(handle.pid)
   assert.equal((await handle.wait()).stdout, 'hällo\nend\n')
+  assert.equal(sandbox.commands.supportsStdinClose, true)
+  const other = await sandbox.commands.run('cat', { background: true, stdin: true })
+  await other.sendStdin(new Uint8Array([0x61, 0x0a]))
+  await other.closeStdin()
+  assert.equal((await other.wait()).stdout, 'a\n')
+  await assert.rejects(sandbox.commands.sendStdin(other.pid, 'x'), e2b.SandboxError)
 })
 
 test('background processes are listed, left, found again and killed', async () => {
@@ -65,11 +77,16 @@ test('background processes are listed, left, found again and killed', async () =
   await assert.rejects(sleeper.wait(), e2b.CommandExitError)
   assert.equal(await sandbox.commands.kill(sleeper.pid), false)
   await assert.rejects(sandbox.commands.connect(999999), e2b.NotFoundError)
+  const third = await sandbox.commands.run('sleep 1000', { background: true })
+  assert.equal(await third.kill(), true)
+  await assert.rejects(third.wait(), e2b.CommandExitError)
 })
 
 test('a time limit ends the command', async () => {
-  await assert.rejects(sandbox.commands.run('exec sleep 1000', { timeoutMs: 300 }), e2b.TimeoutError)
+  // And all that it has started.
+  await assert.rejects(sandbox.commands.run('sleep 1234 & sleep 1000', { timeoutMs: 1000 }), e2b.TimeoutError)
   while ((await sandbox.commands.list()).length > 0);
+  await assert.rejects(sandbox.commands.run('pgrep -x -f "sleep 1234"'), e2b.CommandExitError)
 })
 
 test('megabytes of output arrive whole', async () => {
@@ -94,9 +111,10 @@ while True:
 
 test('a fork bomb stops at the limit of its user, and the daemon goes on', async () => {
   let limited = 0
+  const news = new News()
   const bomb = await sandbox.commands.run(`ulimit -u 30; exec python3 -c '${bombProgram}'`,
-    { background: true, timeoutMs: 0, onStdout: (text) => { limited += text.length / 6 } })
-  while (limited < 29) await new Promise((resolve) => setTimeout(resolve, 5))
+    { background: true, timeoutMs: 0, onStdout: (text) => { limited += text.length / 6; news.tell() } })
+  await news.until(() => limited >= 29)
   const alive = await sandbox.commands.run('pgrep -c -u user python3', { user: 'root' })
   assert.ok(Number(alive.stdout) >= 29)
   await sandbox.commands.run('pkill -KILL -u user', { user: 'root' })
@@ -106,15 +124,14 @@ test('a fork bomb stops at the limit of its user, and the daemon goes on', async
 
 test('a terminal', async () => {
   let text = ''
+  const news = new News()
   const decoder = new TextDecoder()
   const pty = await sandbox.pty.create({
     cols: 90, rows: 30, timeoutMs: 0, envs: { PS1: '$ ' },
-    onData: (bytes) => { text += decoder.decode(bytes, { stream: true }) },
+    onData: (bytes) => { text += decoder.decode(bytes, { stream: true }); news.tell() },
   })
   const type = (line) => sandbox.pty.sendInput(pty.pid, new TextEncoder().encode(line))
-  const until = async (pattern) => {
-    while (!pattern.test(text)) await new Promise((resolve) => setTimeout(resolve, 5))
-  }
+  const until = (pattern) => news.until(() => pattern.test(text))
   await type('stty size; echo $TERM $((6 * 7))\n')
   await until(/30 90\r\n[^]*xterm-256color 42\r\n/)
   await sandbox.pty.resize(pty.pid, { cols: 120, rows: 40 })
@@ -125,8 +142,17 @@ test('a terminal', async () => {
   await until(/\rready\r\n/)
   await type('\x03echo interrupted $?\n')
   await until(/interrupted 130\r\n/)
+  // Another client of the same terminal, and the first one leaves.
+  let seen = ''
+  const again = await sandbox.pty.connect(pty.pid, {
+    timeoutMs: 0, onData: (bytes) => { seen += Buffer.from(bytes).toString(); news.tell() },
+  })
+  await type('echo both $((40 + 2))\n')
+  await until(/both 42\r\n/)
+  await news.until(() => /both 42\r\n/.test(seen))
+  await pty.disconnect()
   await type('exit 7\n')
-  await assert.rejects(pty.wait(), (error) => error.exitCode === 7)
+  await assert.rejects(again.wait(), (error) => error.exitCode === 7)
 
   const other = await sandbox.pty.create({ cols: 80, rows: 24, timeoutMs: 0, onData: () => {} })
   assert.equal(await sandbox.pty.kill(other.pid), true)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { after, before, test } from 'node:test'
-import { e2b, Machine } from './machine.mjs'
+import { e2b, Machine, News } from './machine.mjs'
 
 let machine, sandbox
 before(async () => {
@@ -32,6 +32,13 @@ test('several files in one request', async () => {
   assert.deepEqual(infos.map((each) => each.path),
     ['/home/user/many/one', '/tmp/many/two', '/home/user/many/a b'])
   assert.equal(await sandbox.files.read('/tmp/many/two'), '2')
+  const others = await sandbox.files.writeFiles([
+    { path: 'many/four', data: new Blob(['4']) }, { path: 'five', data: new TextEncoder().encode('5').buffer }])
+  assert.deepEqual(others.map((each) => [each.name, each.path, each.type]),
+    [['four', '/home/user/many/four', 'file'], ['five', '/home/user/five', 'file']])
+  await sandbox.files.write('rooted', 'x', { user: 'root' })
+  assert.equal((await sandbox.files.getInfo('/root/rooted', { user: 'root' })).owner, 'root')
+  assert.equal(await sandbox.files.exists('rooted', { user: 'root' }), true)
 })
 
 test('streams and gzip', async () => {
@@ -44,6 +51,7 @@ test('streams and gzip', async () => {
   let received = 0
   for await (const chunk of await sandbox.files.read('streamed', { format: 'stream' })) received += chunk.length
   assert.equal(received, text.length)
+  assert.equal(await sandbox.files.read('streamed', { gzip: true }), text)
 })
 
 test('32 MiB up and down', async () => {
@@ -89,15 +97,12 @@ test('metadata', async () => {
 test('watching', async () => {
   await sandbox.files.makeDir('watched')
   const events = []
-  const handle = await sandbox.files.watchDir('watched', (event) => events.push(event),
-    { recursive: true, includeEntry: true })
-  const until = async (type, name) => {
-    let found
-    while (!(found = events.find((each) => each.type === type && each.name === name))) {
-      await new Promise((resolve) => setTimeout(resolve, 5))
-    }
-    return found
-  }
+  const news = new News()
+  const exits = []
+  const handle = await sandbox.files.watchDir('watched', (event) => { events.push(event); news.tell() },
+    { recursive: true, includeEntry: true, onExit: (error) => { exits.push(error); news.tell() } })
+  const until = (type, name) =>
+    news.until(() => events.find((each) => each.type === type && each.name === name))
   await sandbox.files.write('watched/file', 'x')
   const written = await until(e2b.FilesystemEventType.WRITE, 'file')
   assert.equal(written.entry.path, '/home/user/watched/file')
@@ -108,15 +113,25 @@ test('watching', async () => {
   await until(e2b.FilesystemEventType.RENAME, 'file')
   await sandbox.files.remove('watched/renamed')
   await until(e2b.FilesystemEventType.REMOVE, 'renamed')
+  await sandbox.commands.run('chmod 600 watched/new/nested/file; touch watched/made')
+  await until(e2b.FilesystemEventType.CHMOD, 'new/nested/file')
+  await until(e2b.FilesystemEventType.CREATE, 'made')
   await handle.stop()
+  await news.until(() => exits.length > 0)
+  // One that its time limit ends.
+  await sandbox.files.watchDir('watched', () => {},
+    { timeoutMs: 500, onExit: (error) => { exits.push(error); news.tell() } })
+  await news.until(() => exits.length > 1)
   await assert.rejects(sandbox.files.watchDir('nowhere', () => {}), e2b.NotFoundError)
 })
 
 test('ports of the guest by HTTP', async () => {
   await sandbox.files.write('/tmp/www/index.html', 'from the guest')
+  const news = new News()
   const server = await sandbox.commands.run(
-    'exec python3 -u -m http.server 8123 --bind 127.0.0.1 --directory /tmp/www', { background: true, timeoutMs: 0 })
-  while (server.stdout === '') await new Promise((resolve) => setTimeout(resolve, 5))
+    'exec python3 -u -m http.server 8123 --bind 127.0.0.1 --directory /tmp/www',
+    { background: true, timeoutMs: 0, onStdout: () => news.tell() })
+  await news.until(() => server.stdout !== '')
   const port = await machine.forward(8123)
   for (let i = 0; i < 3; ++i) {
     const answer = await fetch(`http://127.0.0.1:${port}/index.html`)

@@ -1,8 +1,12 @@
 // The process service with real processes of this machine.
 
+#include <poll.h>
 #include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <fstream>
+#include <sstream>
 #include <string>
 #include <thread>
 
@@ -26,6 +30,15 @@ std::string Select(int64_t pid, const std::string& more = "") {
 bool Started(const Transcript& all) { return all.pid != 0; }
 
 class ProcessTest : public DaemonTest {};
+
+TEST(Warm, LeavesNothingBehind) {
+  LoopThread thread;
+  MemoryBudget memory(16 << 20);
+  Daemon daemon(thread.loop.get(), thread.reaper.get(), &memory);
+  Status warm = daemon.Warm();
+  EXPECT_TRUE(warm.ok()) << warm.error().message();
+  EXPECT_EQ(daemon.connections(), 0u);
+}
 
 TEST_F(ProcessTest, StreamsComeBetweenStartAndEnd) {
   SandboxClient client = Connect();
@@ -253,6 +266,53 @@ TEST_F(ProcessTest, TheTimeLimitOfStartIsTheProcesssAndThatOfConnectTheCalls) {
   EXPECT_EQ(other.error(), "deadline_exceeded: the time limit of the call has passed");
   EXPECT_EQ(other.ErrorOf(kSendSignal, Select(pid, R"(,"signal":"SIGNAL_SIGKILL")")), "");
   EXPECT_EQ(ReadEvents(&client).exit_code(), -1);
+}
+
+TEST_F(ProcessTest, ItsTimeOverAProcessTakesItsSessionAlong) {
+  SandboxClient client = Connect();
+  // A group of its own, as shells with job control make; and the leader has left already.
+  ASSERT_TRUE(client.Open(kStart,
+                          Shell("bash -mc 'sleep 1000 & echo $!; exec sleep 1000' & echo $!"),
+                          {{"Connect-Timeout-Ms", "4000"}}));
+  Transcript all = ReadEvents(&client);
+  EXPECT_EQ(all.exit_code(), 0);
+  EXPECT_EQ(client.error(), "");
+  std::istringstream pids(all.out);
+  int left = 0;
+  for (pid_t pid; pids >> pid; ++left) {
+    // Whoever adopts it may not have come to wait for it.
+    UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+    if (!process.valid()) continue;
+    pollfd end = {process.get(), POLLIN, 0};
+    EXPECT_EQ(poll(&end, 1, 60'000), 1);
+  }
+  EXPECT_EQ(left, 2);
+}
+
+TEST_F(ProcessTest, WhatIsKeptForAllClientsIsBounded) {
+  const std::string part(7'900'000, ' ');
+  auto send = [&](http::TestClient* client) {
+    return client->Send(
+        "POST /process.Process/List HTTP/1.1\r\nContent-Type: application/json\r\n"
+        "Content-Length: 8000000\r\n\r\n" +
+        part);
+  };
+  {
+    http::TestClient first = ConnectHttp();
+    http::TestClient second = ConnectHttp();
+    EXPECT_TRUE(send(&first));
+    EXPECT_TRUE(send(&second));
+    SandboxClient third = Connect();
+    EXPECT_EQ(third.ErrorOf("/process.Process/List", "{}" + part), "resource_exhausted");
+    SandboxClient fourth = Connect();
+    fourth.Open(kStart, Shell("true") + part);
+    ReadEvents(&fourth);
+    EXPECT_TRUE(fourth.error().starts_with("resource_exhausted: requests and answers of all"))
+        << fourth.error();
+    EXPECT_EQ(Run("echo small").out, "small\n");
+  }
+  SandboxClient later = Connect();
+  EXPECT_EQ(later.ErrorOf("/process.Process/List", "{}" + part), "");
 }
 
 TEST_F(ProcessTest, SilenceIsFilledWithKeepAlives) {

@@ -12,6 +12,7 @@
 
 #include "guestkernel/agent/loop/child_reaper.h"
 #include "guestkernel/agent/loop/event_loop.h"
+#include "guestkernel/agent/loop/memory_budget.h"
 
 namespace cube::agent {
 namespace {
@@ -47,6 +48,41 @@ TEST_F(LoopTest, TimersRunInTheirOrderAndCancelledOnesDoNot) {
   loop_->Cancel(EventLoop::kNoTimer);
   ASSERT_TRUE(loop_->Run().ok());
   EXPECT_EQ(order, "abcd");
+}
+
+TEST_F(LoopTest, ARunMayHaveATimeLimit) {
+  Status late = loop_->RunFor(1'000'000, "waiting for nobody");
+  ASSERT_FALSE(late.ok());
+  EXPECT_EQ(late.error().message(), "waiting for nobody: not done within 0 s");
+  loop_->Defer([&] { loop_->Stop(); });
+  EXPECT_TRUE(loop_->RunFor(60'000'000'000, "nothing").ok());
+}
+
+TEST(MemoryBudget, IsSharedAndGivenBack) {
+  MemoryBudget budget(1000);
+  MemoryBudget::Lease first(&budget);
+  EXPECT_TRUE(first.Keep(400));
+  EXPECT_FALSE(budget.tight());
+  {
+    MemoryBudget::Lease second(&budget);
+    EXPECT_TRUE(second.Keep(500));
+    EXPECT_TRUE(budget.tight());
+    EXPECT_FALSE(second.Keep(601));
+    EXPECT_TRUE(second.Keep(600));
+    EXPECT_FALSE(first.Keep(401));
+    EXPECT_NE(budget.Refusal().find("1000 bytes of the 1000"), std::string::npos);
+    EXPECT_TRUE(second.Keep(100));  // less is always possible
+    MemoryBudget::Lease third = std::move(second);
+    EXPECT_TRUE(first.Keep(900));
+    first.Count(5000);  // what has been made already
+    EXPECT_FALSE(third.Keep(101));
+    EXPECT_TRUE(third.Keep(100));
+  }
+  first.Count(0);
+  EXPECT_TRUE(first.Keep(1000));
+  EXPECT_GE(MemoryBudget::LimitOfMachine(), size_t{16} << 20);
+  MemoryBudget::Lease none;
+  EXPECT_TRUE(none.Keep(1 << 30));
 }
 
 TEST_F(LoopTest, WhatATaskDefersComesAfterTheNextEvents) {
