@@ -177,8 +177,8 @@ TEST_F(StepsTemplateTest, ClientsOfAClonesAgentHaveTheDefaultsOfItsSteps) {
     const char* said;
   };
   const Case cases[] = {
-      {"FROM ./bb\nUSER root\nENV VERSION=7\nWORKDIR /srv/a b\nRUN busybox chmod 777 .\nUSER app\n",
-       "uid=1000(app) gid=1000(app) groups=50(web)\n/srv/a b\n/home/app 7\n"},
+      {"FROM ./bb\nUSER root\nENV VERSION=7\nWORKDIR /srv/app\nRUN busybox chmod 777 .\nUSER app\n",
+       "uid=1000(app) gid=1000(app) groups=50(web)\n/srv/app\n/home/app 7\n"},
       {"FROM ./bb\nUSER root\nWORKDIR /tmp\nUSER 1000:web\n",
        "uid=1000(app) gid=50(web)\n/tmp\n/home/app\n"},
       {"FROM ./bb\nUSER root\nWORKDIR /\nUSER 4321\n", "uid=4321 gid=0(root)\n/\n/\n"},
@@ -200,7 +200,7 @@ TEST_F(StepsTemplateTest, ClientsOfAClonesAgentHaveTheDefaultsOfItsSteps) {
                        &content);
     const std::string answer = client.ReadAnswer().body;
     if (number == 1) {
-      EXPECT_TRUE(Has(answer, "\"path\":\"/srv/a b/file\"")) << answer;
+      EXPECT_TRUE(Has(answer, "\"path\":\"/srv/app/file\"")) << answer;
     }
     EXPECT_EQ(RunProcess({Env("CUBE_VMM"), "stop", id}).status, 0);
     clone.Finish();
