@@ -282,7 +282,6 @@ void Process::OnExit(int wait_status) {
   std::shared_ptr<Process> self = shared_from_this();
   exited_ = true;
   coming_end_ = Describe(wait_status);
-  context_->loop->Cancel(deadline_);
   // That they have ended is most likely known by now, or will be at the first look.
   for (Source& source : sources_) source.ready = true;
   Pump();
