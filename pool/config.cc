@@ -192,6 +192,15 @@ Status ReadApi(const toml::table& table, const std::string& name, ApiConfig* api
   return section.Finish();
 }
 
+Status ReadJail(const toml::table& table, const std::string& name, JailConfig* jail) {
+  Section section(table, name, "jail.");
+  section.Whole("first_uid", 1000, 2'000'000'000, &jail->first_uid);
+  section.Whole("uids", 2, 1'000'000, &jail->uids);
+  section.Whole("processes", 16, 4096, &jail->processes);
+  section.Whole("io_mib_per_second", 0, 1 << 20, &jail->io_mib_per_second);
+  return section.Finish();
+}
+
 Status ReadAll(const toml::table& table, const std::string& name, Config* config) {
   Section file(table, name, "");
   if (const auto* node = file.Table("node")) CUBE_TRY(ReadNode(*node, name, config));
@@ -205,6 +214,7 @@ Status ReadAll(const toml::table& table, const std::string& name, Config* config
     CUBE_TRY(section.Finish());
   }
   if (const auto* api = file.Table("api")) CUBE_TRY(ReadApi(*api, name, &config->api));
+  if (const auto* jail = file.Table("jail")) CUBE_TRY(ReadJail(*jail, name, &config->jail));
   if (const auto* pool = file.Table("pool")) {
     CUBE_TRY(ReadPool(*pool, name, "pool.", &config->pool));
   }

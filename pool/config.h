@@ -45,6 +45,16 @@ struct ApiConfig {
   bool operator==(const ApiConfig&) const = default;
 };
 
+// What jails are made of.
+struct JailConfig {
+  uint32_t first_uid = 1'900'000'000;  // users and groups of the host that are theirs alone
+  uint32_t uids = 65'536;              // so many
+  uint32_t processes = 64;             // and threads, of one sandbox
+  uint64_t io_mib_per_second = 0;      // each of reads and writes; 0: no limit
+
+  bool operator==(const JailConfig&) const = default;
+};
+
 // The node's configuration: one TOML file, of which every key has a default. docs/node.md lists
 // them. Values are within the ranges named there.
 struct Config {
@@ -69,6 +79,8 @@ struct Config {
   // [pressure]
   double psi_some_avg10 = 20;  // percent, /proc/pressure/memory, from which on pools shrink
   ApiConfig api;               // [api]
+  // [jail]
+  JailConfig jail;
   // [pool], and [template.NAME] for those that differ
   PoolConfig pool;
   std::map<std::string, PoolConfig> templates;

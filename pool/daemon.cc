@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "pool/jail/jail_launcher.h"
 #include "pool/plain_launcher.h"
 
 namespace cube::pool {
@@ -45,15 +46,17 @@ Result<Config> Daemon::LoadConfig() const {
     CUBE_ASSIGN(config, Config::Load(options_.config));
   }
   if (!options_.home.empty()) config.home = fs::absolute(options_.home).lexically_normal();
+  // Machines see it at its place on the host, to which no links lead.
+  std::error_code failed;
+  fs::create_directories(config.home, failed);
+  if (!failed) config.home = fs::canonical(config.home, failed);
+  if (failed) return Errorf("%s: %s", config.home.c_str(), failed.message().c_str());
   if (!options_.vmm.empty()) config.vmm = options_.vmm;
   if (!options_.listen.empty()) config.api.listen = options_.listen;
   return config;
 }
 
 Status Daemon::TakeLock(const std::string& home) {
-  std::error_code failed;
-  fs::create_directories(home, failed);
-  if (failed) return Errorf("%s: %s", home.c_str(), failed.message().c_str());
   CUBE_ASSIGN(lock_, OpenFile(home + "/cubed.lock", O_RDWR | O_CREAT, 0600));
   // A child of one that was killed has its descriptors until it comes to its exec.
   for (int tries = 0; tries < kLockTries; ++tries) {
@@ -63,15 +66,22 @@ Status Daemon::TakeLock(const std::string& home) {
   return Errorf("another cubed runs in %s", home.c_str());
 }
 
-Result<int> Daemon::Run() {
-  CUBE_ASSIGN(Config config, LoadConfig());
-  spdlog::set_level(spdlog::level::from_str(config.log_level));
+Result<std::unique_ptr<Launcher>> Daemon::MakeLauncher(const Config& config) {
+  std::unique_ptr<Launcher> launcher;
   if (options_.jail) {
-    return Errorf("this build cannot jail its machines; --no-jail runs them without");
+    CUBE_ASSIGN(launcher, JailLauncher::Create(io_, config.home, config.vmm, config.jail));
+    return launcher;
   }
   spdlog::warn(
       "--no-jail: EVERY MACHINE RUNS AS THIS USER, WITHOUT NAMESPACES, SECCOMP OR LIMITS. "
       "A guest that breaks out of its VMM has all that cubed has. For debugging only.");
+  CUBE_ASSIGN(launcher, PlainLauncher::Create(io_, config.vmm, config.home + "/node"));
+  return launcher;
+}
+
+Result<int> Daemon::Run() {
+  CUBE_ASSIGN(Config config, LoadConfig());
+  spdlog::set_level(spdlog::level::from_str(config.log_level));
   RaiseDescriptorLimit();
   signal(SIGPIPE, SIG_IGN);
   // A store that may not grow is an error like others.
@@ -79,8 +89,7 @@ Result<int> Daemon::Run() {
   // A zygote that dies leaves its clones to us, not to a process that may not wait for them.
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   CUBE_TRY(TakeLock(config.home));
-  CUBE_ASSIGN(std::unique_ptr<PlainLauncher> launcher,
-              PlainLauncher::Create(io_, config.vmm, config.home + "/node"));
+  CUBE_ASSIGN(std::unique_ptr<Launcher> launcher, MakeLauncher(config));
   std::string socket = config.ControlSocket();
   CUBE_ASSIGN(node_, Node::Create(io_, std::move(config), std::move(launcher)));
   CUBE_ASSIGN(endpoint_, api::Endpoint::Create(node_.get(), nullptr));
@@ -173,14 +182,23 @@ void Daemon::AwaitChildren() {
   });
 }
 
-// Whoever has asked for it is answered first.
+// Whoever has asked for it is answered first, and what was forgotten is gone; not for ever.
 void Daemon::Leave(int status) {
   status_ = status;
   node_->Stop();
   listener_->Close();
   endpoint_->Close();
-  auto timer = std::make_shared<asio::steady_timer>(io_, milliseconds(20));
-  timer->async_wait([this, timer](boost::system::error_code) { io_.stop(); });
+  Spawn(io_, AwaitForgotten());
+}
+
+Task<void> Daemon::AwaitForgotten() {
+  constexpr int kRounds = 250;
+  asio::steady_timer timer(io_);
+  for (int i = 0; i < kRounds; ++i) {
+    co_await Sleep(timer, milliseconds(20));
+    if (!node_->context().launcher->IsForgetting()) break;
+  }
+  io_.stop();
 }
 
 }  // namespace cube::pool

@@ -32,12 +32,14 @@ class Daemon {
 
  private:
   Result<Config> LoadConfig() const;
+  Result<std::unique_ptr<Launcher>> MakeLauncher(const Config& config);
   Status TakeLock(const std::string& home);
   Task<void> Begin();
   Outcome<Done> Reload();
   void AwaitSignal();
   void AwaitChildren();
   void Leave(int status);
+  Task<void> AwaitForgotten();
 
   DaemonOptions options_;
   asio::io_context io_;

@@ -10,8 +10,7 @@
 
 #include "base/control_abi.h"
 #include "base/monotonic.h"
-#include "snapshot/manifest.h"
-#include "vmm/cli/cube_home.h"
+#include "pool/sandbox_id.h"
 
 namespace cube::pool {
 namespace {
@@ -113,10 +112,10 @@ void Node::OnTemplate(const TemplateEntry& entry, const char* change) {
 
 Node::TemplateState Node::MakeTemplate(const TemplateEntry& entry) {
   TemplateState state;
-  std::string socket = folder_ + Format("/zygote-%d-%llu.sock", getpid(),
-                                        static_cast<unsigned long long>(next_socket_++));
+  std::string name =
+      Format("zygote-%d-%llu", getpid(), static_cast<unsigned long long>(next_zygote_++));
   state.zygote = std::make_shared<Zygote>(context_->io, context_->launcher.get(), &context_->events,
-                                          entry, std::move(socket));
+                                          entry, std::move(name));
   WarmPool::Hooks hooks;
   hooks.clone = [zygote = state.zygote] { return zygote->Clone(); };
   hooks.make_room = context_->make_room;
@@ -283,12 +282,15 @@ Task<Outcome<Created>> Node::CreateFromTemplate(CreateRequest request) {
 
 Task<Outcome<Created>> Node::CreateFromSnapshot(CreateRequest request) {
   POOL_CO_ASSIGN(SnapshotRecord snapshot, context_->shelf.Find(request.snapshot));
+  co_return co_await CreateFrom(std::move(snapshot), std::move(request));
+}
+
+Task<Outcome<Created>> Node::CreateFrom(SnapshotRecord snapshot, CreateRequest request) {
   MakeRoom(snapshot.memory_mib, snapshot.cpus);
   POOL_CO_ASSIGN(Capacity::Lease lease,
                  context_->capacity.Take(snapshot.memory_mib, snapshot.cpus));
-  POOL_CO_ASSIGN(std::string id, snapshot::NewSnapshotId());
   SandboxRecord record = NewRecord(request);
-  record.id = id.substr(0, vmm::kSandboxIdSize);
+  POOL_CO_ASSIGN(record.id, NewSandboxId());
   record.template_name = snapshot.template_name;
   record.base = snapshot.path;
   record.memory_mib = snapshot.memory_mib;
@@ -346,6 +348,9 @@ Task<Outcome<std::vector<std::shared_ptr<Sandbox>>>> Node::Fork(std::string id, 
                      sandboxes_.size(), context_->config.max_sandboxes);
   }
   POOL_CO_ASSIGN(std::shared_ptr<Sandbox> parent, Find(id));
+  if (!context_->launcher->CanFork()) {
+    co_return co_await ForkBySnapshot(std::move(parent), std::move(tokens));
+  }
   auto clones = co_await parent->Fork(std::move(tokens));
   if (clones.ok()) {
     for (const auto& clone : *clones) sandboxes_[clone->id()] = clone;
@@ -364,7 +369,7 @@ void Node::Tidy() {
   if (std::exchange(tidying_, true)) return;
   asio::post(context_->io, [this] {
     tidying_ = false;
-    std::set<std::string> roots;
+    std::set<std::string> roots(held_.begin(), held_.end());
     for (const auto& [id, sandbox] : sandboxes_) {
       const SandboxRecord& record = sandbox->record();
       for (const std::string* path : {&record.base, &record.snapshot, &record.pending}) {

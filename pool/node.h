@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -82,6 +83,9 @@ class Node {
   SandboxRecord NewRecord(const CreateRequest& request) const;
   Task<Outcome<Created>> CreateFromTemplate(CreateRequest request);
   Task<Outcome<Created>> CreateFromSnapshot(CreateRequest request);
+  Task<Outcome<Created>> CreateFrom(SnapshotRecord snapshot, CreateRequest request);
+  Task<Outcome<std::vector<std::shared_ptr<Sandbox>>>> ForkBySnapshot(
+      std::shared_ptr<Sandbox> parent, std::vector<std::string> tokens);
   Outcome<Done> Admit() const;
   void MakeRoom(uint64_t memory_mib, uint32_t cpus);
   void Discard(const std::shared_ptr<Vm>& vm);
@@ -100,12 +104,13 @@ class Node {
   TemplateRegistry registry_;
   std::map<std::string, TemplateState> templates_;
   std::map<std::string, std::shared_ptr<Sandbox>> sandboxes_;
+  std::multiset<std::string> held_;  // snapshots that are needed just now
   bool draining_ = false;
   bool stopped_ = false;
   bool tidying_ = false;
   uint32_t creating_ = 0;  // under way
   uint64_t last_create_ = 0;
-  uint64_t next_socket_ = 0;
+  uint64_t next_zygote_ = 0;
   std::map<std::pair<pid_t, uint64_t>, uint32_t> unknown_;  // pid, start: looks
   uint64_t creates_ = 0, failed_creates_ = 0;
   asio::steady_timer rounds_;

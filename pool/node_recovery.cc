@@ -1,16 +1,12 @@
 // What a daemon finds of the one before it.
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
-#include <filesystem>
 #include <set>
 
 #include "pool/node.h"
 
 namespace cube::pool {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr milliseconds kKillLimit(10'000);
 
@@ -40,6 +36,9 @@ Task<Outcome<Done>> Node::Recover() {
       case SandboxState::kRunning:
       case SandboxState::kPausing:
       case SandboxState::kSnapshotting:
+        if (!is_its_own && record.state == SandboxState::kPausing) {
+          (void)context_->launcher->Collect(record.id, record.pending, record.base);
+        }
         if (is_its_own) {
           wanted.insert(record.pid);
           adopted.push_back(std::move(sandbox));
@@ -81,10 +80,8 @@ Task<Outcome<Done>> Node::Recover() {
     auto sandbox = sandboxes_[id];
     (void)co_await sandbox->Kill();
   }
-  std::error_code failed;
-  for (fs::directory_iterator one(folder_, failed), end; !failed && one != end;
-       one.increment(failed)) {
-    if (one->path().filename().string().starts_with("zygote-")) unlink(one->path().c_str());
+  for (const std::string& name : context_->launcher->FindZygotes()) {
+    context_->launcher->ForgetZygote(name);
   }
   for (const auto& sandbox : adopted) {
     auto running = sandbox->Adopt(found[sandbox->id()]);

@@ -2,16 +2,13 @@
 
 #include <unistd.h>
 
-#include <boost/asio/buffer.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/read_until.hpp>
-#include <boost/json.hpp>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <set>
 
 #include "base/byte_io.h"
+#include "pool/program_output.h"
+#include "pool/sandbox_id.h"
 #include "pool/spawn.h"
 #include "vmm/cli/cube_home.h"
 
@@ -19,33 +16,8 @@ namespace cube::pool {
 namespace {
 
 namespace fs = std::filesystem;
-namespace json = boost::json;
 
-constexpr milliseconds kStartLimit(60'000);
-constexpr size_t kMaxLine = 64 * 1024;
 constexpr size_t kMaxEnvironment = 1 << 20;
-
-// What a line of a process that has just been started says: that it is there, or what went wrong.
-struct Word {
-  bool is_there = false;
-  std::string error;
-};
-
-Word Understand(const std::string& line, const std::string& word) {
-  Word said;
-  json::error_code failed;
-  json::value value = json::parse(line, failed);
-  const json::object* object = failed ? nullptr : value.if_object();
-  if (object == nullptr) {
-    said.error = line.substr(0, line.find('\n'));
-    if (said.error.starts_with("cube-vmm: ")) said.error.erase(0, strlen("cube-vmm: "));
-    return said;
-  }
-  const json::value* error = object->if_contains("error");
-  if (error != nullptr && error->is_string()) said.error = std::string(error->get_string());
-  said.is_there = error == nullptr && object->contains(word);
-  return said;
-}
 
 bool IsOfHome(pid_t pid, const std::string& variable) {
   auto text = ReadSmallFile(Format("/proc/%d/environ", pid), kMaxEnvironment);
@@ -71,34 +43,16 @@ Task<Outcome<ProcessHandle>> PlainLauncher::StartAndAwait(std::vector<std::strin
                                                           std::string word) {
   std::vector<std::string> environment = {"CUBE_HOME=" + folder_};
   POOL_CO_ASSIGN(Spawned spawned, SpawnProcess(arguments, environment));
-  auto output = std::make_shared<asio::posix::stream_descriptor>(io_, spawned.output.Release());
-  asio::steady_timer timer(io_, kStartLimit);
-  timer.async_wait([output](boost::system::error_code cancelled) {
-    if (!cancelled) output->cancel(cancelled);
-  });
-  std::string received, error;
-  for (;;) {
-    auto buffer = asio::dynamic_buffer(received, kMaxLine);
-    auto [failed, size] = co_await asio::async_read_until(*output, buffer, '\n', kAsTuple);
-    if (failed) {
-      timer.cancel();
-      spawned.process.Kill();
-      if (error.empty()) error = "it has ended without a word";
-      co_return Refuse(Fault::kInternal, "%s %s: %.800s", arguments[0].c_str(),
-                       arguments[1].c_str(), error.c_str());
-    }
-    Word said = Understand(received.substr(0, size), word);
-    received.erase(0, size);
-    if (said.is_there) break;
-    error = said.error;
-  }
-  timer.cancel();
-  co_return std::move(spawned.process);
+  ProgramOutput output(io_, std::move(spawned.output), arguments[0] + " " + arguments[1]);
+  auto said = co_await output.Await(std::move(word));
+  if (said.ok()) co_return std::move(spawned.process);
+  spawned.process.Kill();
+  co_return said.refusal();
 }
 
 Task<Outcome<ProcessHandle>> PlainLauncher::StartZygote(ZygoteSpec spec) {
-  std::vector<std::string> arguments = {program_,   "zygote",    spec.folder,
-                                        "--socket", spec.socket, "--json"};
+  std::vector<std::string> arguments = {
+      program_, "zygote", spec.folder, "--socket", ZygoteSocket(spec.name), "--json"};
   co_return co_await StartAndAwait(std::move(arguments), "event");
 }
 
@@ -108,11 +62,14 @@ Task<Outcome<ProcessHandle>> PlainLauncher::Restore(RestoreSpec spec) {
   co_return co_await StartAndAwait(std::move(arguments), "pid");
 }
 
-Outcome<CloneRequest> PlainLauncher::PrepareClone() {
+Outcome<CloneRequest> PlainLauncher::PrepareClone(const std::string&) {
   CloneRequest request;
-  request.line = "{\"op\":\"clone\"}";
+  POOL_ASSIGN(request.id, NewSandboxId());
+  request.line = "{\"op\":\"clone\",\"id\":\"" + request.id + "\"}";
   return request;
 }
+
+void PlainLauncher::ForgetZygote(const std::string& name) { unlink(ZygoteSocket(name).c_str()); }
 
 Outcome<Done> PlainLauncher::Confine(const std::string&, const ProcessHandle&, const Limits&) {
   return Done();
@@ -122,6 +79,17 @@ void PlainLauncher::Forget(const std::string& id) {
   for (const char* suffix : {".sock", ".vsock", ".log", ".log.1"}) {
     unlink(RunFile(id, suffix).c_str());
   }
+}
+
+std::vector<std::string> PlainLauncher::FindZygotes() const {
+  std::vector<std::string> names;
+  std::error_code failed;
+  for (fs::directory_iterator entry(folder_, failed), end; !failed && entry != end;
+       entry.increment(failed)) {
+    std::string name = entry->path().filename();
+    if (name.starts_with("zygote-")) names.push_back(name.substr(0, name.find('.')));
+  }
+  return names;
 }
 
 std::vector<ProcessHandle> PlainLauncher::FindAll() const {

@@ -20,15 +20,29 @@ class PlainLauncher : public Launcher {
 
   Task<Outcome<ProcessHandle>> StartZygote(ZygoteSpec spec) override;
   Task<Outcome<ProcessHandle>> Restore(RestoreSpec spec) override;
-  Outcome<CloneRequest> PrepareClone() override;
+  void ForgetZygote(const std::string& name) override;
+  Outcome<CloneRequest> PrepareClone(const std::string& zygote) override;
+  bool CanFork() const override { return true; }
   Outcome<Done> Confine(const std::string& id, const ProcessHandle& process,
                         const Limits& limits) override;
+  void Rest(const std::string&) override {}
   void Forget(const std::string& id) override;
+  bool IsForgetting() const override { return false; }
+  std::string WhyEnded(const std::string&, const ProcessHandle&) const override { return ""; }
+  std::string WritePath(const std::string&, const std::string& path) const override { return path; }
+  Outcome<Done> Collect(const std::string&, const std::string&, const std::string&) override {
+    return Done();
+  }
+  Task<Outcome<Done>> Show(const ProcessHandle&, std::string) override { co_return Done(); }
+  std::string ZygoteSocket(const std::string& name) const override {
+    return folder_ + "/" + name + ".sock";
+  }
   std::string ControlPath(const std::string& id) const override { return RunFile(id, ".sock"); }
   std::string LogPath(const std::string& id) const override { return RunFile(id, ".log"); }
   std::string VsockPath(const std::string& id) const override { return RunFile(id, ".vsock"); }
   std::vector<ProcessHandle> FindAll() const override;
   std::vector<std::string> FindIds() const override;
+  std::vector<std::string> FindZygotes() const override;
 
  private:
   PlainLauncher(asio::io_context& io, std::string program, std::string folder)
@@ -37,7 +51,7 @@ class PlainLauncher : public Launcher {
   std::string RunFile(const std::string& id, const char* suffix) const {
     return folder_ + "/run/" + id + suffix;
   }
-  // Starts the program and waits until it has said a line with `"` + word + `"` in it.
+  // Starts the program and waits until it has said an object with the member `word`.
   Task<Outcome<ProcessHandle>> StartAndAwait(std::vector<std::string> arguments, std::string word);
 
   asio::io_context& io_;

@@ -8,6 +8,7 @@
 
 #include "base/json_writer.h"
 #include "base/unique_fd.h"
+#include "pool/jail/place.h"
 
 namespace cube::pool {
 namespace {
@@ -116,9 +117,13 @@ Task<void> Sandbox::OnExit() {
 
 // The last words of its log; else how the kernel says it ended.
 std::string Sandbox::ReasonOfDeath() const {
+  if (vm_ != nullptr) {
+    std::string why = context_->launcher->WhyEnded(record_.id, vm_->process());
+    if (!why.empty()) return why;
+  }
   constexpr size_t kTail = 4096;
   std::string text;
-  auto log = OpenFile(context_->launcher->LogPath(record_.id), O_RDONLY);
+  auto log = OpenNoLinks(context_->launcher->LogPath(record_.id), O_RDONLY | O_NONBLOCK);
   if (log.ok()) {
     off_t size = lseek(log->get(), 0, SEEK_END);
     text.resize(kTail);
@@ -144,6 +149,7 @@ void Sandbox::Die(const std::string& reason) {
   record_.deadline_ms = WallClockMs() + int64_t{context_->config.keep_dead_seconds} * 1000;
   lease_.Release();
   vm_.reset();
+  context_->launcher->Rest(record_.id);
   spdlog::warn("sandbox {} is dead: {}", record_.id, reason);
   Outcome<Done> entered = Enter(SandboxState::kDead);
   if (!entered.ok()) {

@@ -45,6 +45,8 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   // 0 seconds: at once.
   Task<Outcome<Done>> SetTimeout(uint32_t seconds);
   Task<Outcome<SnapshotRecord>> Snapshot(std::string name);
+  // A snapshot at `path` that is needed for a moment only, and which no client is told of.
+  Task<Outcome<SnapshotRecord>> SnapshotForFork(std::string path);
   Task<Outcome<Done>> Rollback(std::string snapshot);
   // Running sandboxes that go on from where this one is, one for each access token, which may be
   // empty. All or none.
@@ -69,7 +71,8 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   void Die(const std::string& reason);
   std::string ReasonOfDeath() const;
   std::string StartRequest() const;
-  std::string SnapshotRequest(const std::string& path);
+  std::string SnapshotRequest(const std::string& path, bool durable = true);
+  Task<Outcome<Done>> WriteLocked(SnapshotRecord about, bool durable);
   Outcome<Done> Settle(const std::shared_ptr<Vm>& vm);
   // With the lock held.
   Task<Outcome<Done>> PauseLocked();

@@ -24,12 +24,13 @@ std::string Plain(const char* op) { return std::string("{\"op\":\"") + op + "\"}
 
 }  // namespace
 
-std::string Sandbox::SnapshotRequest(const std::string& path) {
+std::string Sandbox::SnapshotRequest(const std::string& path, bool durable) {
   // A chain that has become long begins anew, with all of the memory.
   bool diff = context_->shelf.Depth(record_.base) + 1 < context_->config.max_chain;
   JsonWriter json;
-  json.BeginObject().Key("op").String("snapshot").Key("path").String(path);
-  return json.Key("diff").Bool(diff).Key("durable").Bool(true).EndObject().text();
+  json.BeginObject().Key("op").String("snapshot").Key("path");
+  json.String(context_->launcher->WritePath(record_.id, path));
+  return json.Key("diff").Bool(diff).Key("durable").Bool(durable).EndObject().text();
 }
 
 SnapshotRecord Sandbox::Describe(const std::string& path) const {
@@ -89,9 +90,10 @@ Task<Outcome<Done>> Sandbox::PauseLocked() {
   auto done = co_await vm->Ask(Plain("pause"), kControlLimit);
   if (done.ok()) done = co_await vm->Ask(SnapshotRequest(path), kSnapshotLimit);
   Outcome<Done> paused = Done();
+  if (done.ok()) paused = context_->launcher->Collect(record_.id, path, record_.base);
   if (!done.ok()) {
     paused = done.refusal();
-  } else {
+  } else if (paused.ok()) {
     Status added = context_->shelf.Add(Describe(path));
     if (!added.ok()) paused = added.error();
   }
@@ -112,6 +114,7 @@ Task<Outcome<Done>> Sandbox::PauseLocked() {
   vm_.reset();
   vm->OnExit(nullptr);
   co_await vm->Kill();
+  context_->launcher->Rest(record_.id);
   lease_.Release();
   context_->tidy();
   co_return Done();
@@ -151,6 +154,7 @@ Task<Outcome<Done>> Sandbox::ResumeLocked(std::optional<uint32_t> timeout) {
     auto vm = std::exchange(vm_, nullptr);
     co_await vm->Kill();
   }
+  context_->launcher->Rest(record_.id);
   lease_.Release();
   record_.pid = 0;
   if (!Enter(SandboxState::kPaused).ok()) record_.state = SandboxState::kPaused;
@@ -192,31 +196,48 @@ Task<Outcome<SnapshotRecord>> Sandbox::Snapshot(std::string name) {
   }
   POOL_CO_TRY(Require(SandboxState::kRunning));
   POOL_CO_ASSIGN(std::string path, context_->shelf.NewPath());
-  record_.pending = path;
-  Outcome<Done> entered = Enter(SandboxState::kSnapshotting);
-  if (!entered.ok()) {
-    record_.pending.clear();
-    co_return entered.refusal();
-  }
-  auto vm = vm_;
-  auto written = co_await vm->Ask(SnapshotRequest(path), kSnapshotLimit);
   SnapshotRecord about = Describe(path);
   about.name = std::move(name);
   about.named = true;
+  POOL_CO_TRY(co_await WriteLocked(about, /*durable=*/true));
+  co_return about;
+}
+
+Task<Outcome<SnapshotRecord>> Sandbox::SnapshotForFork(std::string path) {
+  auto self = shared_from_this();
+  AsyncLock::Guard guard = co_await lock_.Acquire();
+  POOL_CO_TRY(Require(SandboxState::kRunning));
+  SnapshotRecord about = Describe(path);
+  POOL_CO_TRY(co_await WriteLocked(about, /*durable=*/false));
+  co_return about;
+}
+
+Task<Outcome<Done>> Sandbox::WriteLocked(SnapshotRecord about, bool durable) {
+  auto self = shared_from_this();
+  record_.pending = about.path;
+  Outcome<Done> entered = Enter(SandboxState::kSnapshotting);
+  if (!entered.ok()) {
+    record_.pending.clear();
+    co_return entered;
+  }
+  auto vm = vm_;
+  auto written = co_await vm->Ask(SnapshotRequest(about.path, durable), kSnapshotLimit);
   Outcome<Done> taken = Done();
   if (!written.ok()) {
     taken = written.refusal();
   } else {
+    taken = context_->launcher->Collect(record_.id, about.path, record_.base);
+  }
+  if (taken.ok()) {
     Status added = context_->shelf.Add(about);
     if (!added.ok()) taken = added.error();
   }
   if (!taken.ok()) {
     co_await BackToRunning();
-    co_return taken.refusal();
+    co_return taken;
   }
   record_.pending.clear();
-  POOL_CO_TRY(Enter(SandboxState::kRunning));
-  co_return about;
+  co_return Enter(SandboxState::kRunning);
 }
 
 Task<Outcome<Done>> Sandbox::Rollback(std::string snapshot) {
@@ -234,10 +255,14 @@ Task<Outcome<Done>> Sandbox::Rollback(std::string snapshot) {
   JsonWriter request;
   request.BeginObject().Key("op").String("rollback").Key("path").String(target.path).EndObject();
   auto vm = vm_;
-  auto done = co_await vm->Ask(request.text(), kSnapshotLimit);
+  Outcome<Done> done = co_await context_->launcher->Show(vm->process(), target.path);
+  if (done.ok()) {
+    auto rolled = co_await vm->Ask(request.text(), kSnapshotLimit);
+    if (!rolled.ok()) done = rolled.refusal();
+  }
   if (!done.ok()) {
     co_await BackToRunning();
-    co_return done.refusal();
+    co_return done;
   }
   record_.base = std::exchange(record_.pending, "");
   entered = Enter(SandboxState::kRunning);
@@ -345,7 +370,10 @@ Task<void> Sandbox::Recover() {
   auto info = co_await vm_->Ask(Plain("info"), kControlLimit);
   if (info.ok()) {
     const json::value* base = info->if_contains("base");
-    if (base != nullptr && base->is_string()) record_.base = std::string(base->get_string());
+    // Of the two there are; it has no say in what it is shown.
+    if (base != nullptr && base->is_string() && base->get_string() == record_.pending) {
+      record_.base = record_.pending;
+    }
   }
   co_await BackToRunning();
 }

@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "base/unique_fd.h"
+#include "pool/jail/place.h"
 
 namespace cube::pool {
 namespace {
@@ -21,7 +22,7 @@ struct LogFile {
 
 LogFile OpenLog(const std::string& path) {
   LogFile file;
-  auto fd = OpenFile(path, O_RDONLY | O_NOFOLLOW);
+  auto fd = OpenNoLinks(path, O_RDONLY | O_NONBLOCK);
   struct statx info;
   constexpr unsigned kWanted = STATX_INO | STATX_SIZE | STATX_BTIME;
   if (!fd.ok() || statx(fd->get(), "", AT_EMPTY_PATH, kWanted, &info) < 0) return file;

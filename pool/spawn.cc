@@ -39,8 +39,10 @@ Result<Spawned> SpawnProcess(const std::vector<std::string>& arguments,
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) < 0) return ErrnoError("pipe");
   UniqueFd reader(ends[0]), writer(ends[1]);
+  if (pipe2(ends, O_CLOEXEC) < 0) return ErrnoError("pipe");
+  UniqueFd input(ends[0]), input_end(ends[1]);
   Actions files;
-  posix_spawn_file_actions_addopen(&files.actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_adddup2(&files.actions, input.get(), STDIN_FILENO);
   posix_spawn_file_actions_adddup2(&files.actions, writer.get(), STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&files.actions, writer.get(), STDERR_FILENO);
   // Asio's sockets are not closed by an exec of themselves.
@@ -68,6 +70,7 @@ Result<Spawned> SpawnProcess(const std::vector<std::string>& arguments,
   Spawned spawned;
   CUBE_ASSIGN(spawned.process, ProcessHandle::Open(pid));
   spawned.output = std::move(reader);
+  spawned.input = std::move(input_end);
   return spawned;
 }
 

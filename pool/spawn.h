@@ -12,6 +12,7 @@ namespace cube::pool {
 struct Spawned {
   ProcessHandle process;
   UniqueFd output;  // the end of a pipe to which its stdout and stderr go
+  UniqueFd input;   // the end of a pipe that it reads
 };
 
 // Starts a program in a session of its own, with no other descriptors and no signal blocked or

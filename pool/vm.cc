@@ -9,6 +9,7 @@
 #include <boost/asio/read_until.hpp>
 #include <boost/json/parse.hpp>
 
+#include "pool/jail/place.h"
 #include "vmm/cli/control_server.h"
 
 namespace cube::pool {
@@ -23,7 +24,9 @@ constexpr milliseconds kKillLimit(10'000);
 
 Outcome<std::shared_ptr<Vm>> Vm::Connect(asio::io_context& io, const std::string& id,
                                          const std::string& path) {
-  POOL_ASSIGN(UniqueFd socket, vmm::ConnectControl(path));
+  // The machine may have put a link in its place.
+  POOL_ASSIGN(UniqueFd place, OpenNoLinks(path, O_PATH));
+  POOL_ASSIGN(UniqueFd socket, vmm::ConnectControl(Format("/proc/self/fd/%d", place.get())));
   ucred peer = {};
   socklen_t size = sizeof peer;
   if (getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) {

@@ -11,7 +11,6 @@
 
 #include "base/monotonic.h"
 #include "vmm/cli/control_server.h"
-#include "vmm/cli/cube_home.h"
 
 namespace cube::pool {
 namespace {
@@ -58,8 +57,8 @@ Task<Outcome<std::string>> AskOnce(asio::io_context& io, std::string path, Clone
   co_return received.substr(0, size);
 }
 
-// The id of the clone that an answer tells of.
-Outcome<std::string> CloneId(const std::string& answer) {
+// Whether an answer tells of a clone.
+Outcome<Done> CheckAnswer(const std::string& answer) {
   json::error_code failed;
   json::value value = json::parse(answer, failed);
   const json::object* object = failed ? nullptr : value.if_object();
@@ -67,22 +66,18 @@ Outcome<std::string> CloneId(const std::string& answer) {
   if (const json::value* error = object->if_contains("error"); error && error->is_string()) {
     return Refuse(Fault::kInternal, "%.900s", error->get_string().c_str());
   }
-  const json::value* id = object->if_contains("id");
-  if (id == nullptr || !id->is_string()) return Refuse(Fault::kInternal, "a clone without an id");
-  std::string text(id->get_string());
-  POOL_TRY(vmm::CheckSandboxId(text));
-  return text;
+  return Done();
 }
 
 }  // namespace
 
 Zygote::Zygote(asio::io_context& io, Launcher* launcher, Events* events, TemplateEntry entry,
-               std::string socket)
+               std::string name)
     : io_(io),
       launcher_(launcher),
       events_(events),
       entry_(std::move(entry)),
-      socket_(std::move(socket)),
+      name_(std::move(name)),
       starting_(io) {}
 
 Task<Outcome<Done>> Zygote::Start() {
@@ -101,7 +96,7 @@ Task<Outcome<Done>> Zygote::Start() {
   uint64_t pause_ms = std::min(kFirstPauseMs << std::min(failures_, 16u), kLastPauseMs);
   not_before_ = MonotonicNow() + pause_ms * 1'000'000;
   ++failures_;
-  ZygoteSpec spec = {entry_.folder, socket_};
+  ZygoteSpec spec = {entry_.folder, CurrentName()};
   auto started = co_await launcher_->StartZygote(std::move(spec));
   if (!started.ok()) {
     last_error_ = started.refusal().message;
@@ -122,8 +117,10 @@ Task<Outcome<Done>> Zygote::Start() {
 Task<void> Zygote::AwaitEnd() {
   auto self = shared_from_this();
   uint64_t start = MonotonicNow();
+  const std::string name = CurrentName();
   constexpr milliseconds kForEver = std::chrono::hours(24 * 365);
   co_await AwaitExit(io_, process_.fd(), kForEver);
+  launcher_->ForgetZygote(name);
   if (stopped_ || process_.Alive()) co_return;
   if (MonotonicNow() - start > kGoodLifeNs) failures_ = 0;
   last_error_ = process_.HowItEnded();
@@ -147,9 +144,18 @@ Task<Outcome<std::string>> Zygote::Ask() {
   for (int attempt = 1;; ++attempt) {
     POOL_CO_TRY(co_await Start());
     const uint64_t asked = starts_;
-    POOL_CO_ASSIGN(CloneRequest request, launcher_->PrepareClone());
-    auto answer = co_await AskOnce(io_, socket_, std::move(request));
-    if (answer.ok() || attempt == kAttempts) co_return std::move(answer);
+    POOL_CO_ASSIGN(CloneRequest request, launcher_->PrepareClone(CurrentName()));
+    const std::string id = request.id;
+    auto answer = co_await AskOnce(io_, launcher_->ZygoteSocket(CurrentName()), std::move(request));
+    if (answer.ok()) {
+      Outcome<Done> made = CheckAnswer(*answer);
+      if (made.ok()) co_return id;
+      launcher_->Forget(id);
+      co_return made.refusal();
+    }
+    // It may have been forked already: nobody will hear of it.
+    launcher_->Forget(id);
+    if (attempt == kAttempts) co_return answer.refusal();
     // A connection is lost a moment before its process counts as ended.
     if (asked == starts_ && !co_await AwaitExit(io_, process_.fd(), kEndLimit)) {
       co_return answer.refusal();
@@ -159,8 +165,7 @@ Task<Outcome<std::string>> Zygote::Ask() {
 
 Task<Outcome<std::shared_ptr<Vm>>> Zygote::Clone() {
   auto self = shared_from_this();
-  POOL_CO_ASSIGN(std::string answer, co_await Ask());
-  POOL_CO_ASSIGN(std::string id, CloneId(answer));
+  POOL_CO_ASSIGN(std::string id, co_await Ask());
   failures_ = 0;
   auto vm = Vm::Connect(io_, id, launcher_->ControlPath(id));
   // Killed meanwhile.
@@ -171,7 +176,7 @@ Task<Outcome<std::shared_ptr<Vm>>> Zygote::Clone() {
 void Zygote::Stop() {
   stopped_ = true;
   process_.Kill();
-  unlink(socket_.c_str());
+  launcher_->ForgetZygote(CurrentName());
 }
 
 }  // namespace cube::pool

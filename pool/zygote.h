@@ -16,9 +16,9 @@ namespace cube::pool {
 // later and later each time, when it has died.
 class Zygote : public std::enable_shared_from_this<Zygote> {
  public:
-  // `socket`: where it will listen; no other zygote's.
+  // `name`: no other zygote's (ZygoteSpec).
   Zygote(asio::io_context& io, Launcher* launcher, Events* events, TemplateEntry entry,
-         std::string socket);
+         std::string name);
 
   const TemplateEntry& entry() const { return entry_; }
   // Starts it if it does not run. Waits for whoever is starting it already.
@@ -36,8 +36,10 @@ class Zygote : public std::enable_shared_from_this<Zygote> {
  private:
   // Starts it again when it has ended.
   Task<void> AwaitEnd();
-  // Its answer to a request for a clone; the next zygote's if it died over it.
+  // The id of a clone that it has made; that of the next zygote's if it died over it.
   Task<Outcome<std::string>> Ask();
+  // Each start is another zygote to the launcher.
+  std::string CurrentName() const { return name_ + "-" + std::to_string(starts_); }
   // Until it may be started again.
   Task<void> Pause();
 
@@ -45,7 +47,7 @@ class Zygote : public std::enable_shared_from_this<Zygote> {
   Launcher* launcher_;
   Events* events_;
   TemplateEntry entry_;
-  std::string socket_;
+  std::string name_;
   ProcessHandle process_;
   AsyncLock starting_;
   bool stopped_ = false;

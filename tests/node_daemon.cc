@@ -66,9 +66,12 @@ void NodeDaemon::Configure(const std::string& config) {
 }
 
 void NodeDaemon::Start() {
-  Finished up = RunProcess({Env("CUBE"), "--home", home_, "--json", "up", "--no-jail", "--vmm",
-                            fs::absolute(Env("CUBE_VMM")), "--config", home_ + "/cubed.toml",
-                            "--listen", "127.0.0.1:0"});
+  std::vector<std::string> words = {Env("CUBE"), "--home", home_, "--json", "up", "--vmm",
+                                    fs::absolute(vmm_.empty() ? Env("CUBE_VMM") : vmm_),
+                                    "--config", home_ + "/cubed.toml",
+                                    "--listen", "127.0.0.1:0"};
+  if (!jail_) words.push_back("--no-jail");
+  Finished up = RunProcess(words);
   Must(up.status == 0, up.out + up.err);
   json::object status = json::parse(up.out).as_object();
   auto process = pool::ProcessHandle::Open(static_cast<pid_t>(status.at("pid").as_int64()));
@@ -125,7 +128,7 @@ std::string NodeDaemon::State(const std::string& id) {
 
 std::vector<pid_t> NodeDaemon::Machines() const {
   std::vector<pid_t> pids;
-  const std::string variable = "CUBE_HOME=" + home_ + "/node";
+  const std::string variable = (jail_ ? "CUBE_NODE=" : "CUBE_HOME=") + home_ + "/node";
   for (const auto& entry : fs::directory_iterator("/proc")) {
     pid_t pid = atoi(entry.path().filename().c_str());
     if (pid <= 0) continue;

@@ -33,6 +33,10 @@ class NodeDaemon {
   // Waits until it has ended.
   void AwaitEnd();
   void Configure(const std::string& config);
+  // From the next Start() on.
+  void SetJail(bool jail) { jail_ = jail; }
+  // In place of cube-vmm.
+  void SetVmm(std::string program) { vmm_ = std::move(program); }
 
   const std::string& home() const { return home_; }
   pid_t pid() const { return process_.pid(); }
@@ -50,7 +54,8 @@ class NodeDaemon {
   void AwaitParked(int64_t count);
 
  private:
-  std::string home_;
+  std::string home_, vmm_;
+  bool jail_ = true;
   pool::ProcessHandle process_;
 };
 

@@ -128,7 +128,8 @@ TEST(NodeTest, PausedOnesTakeNoProcessAndGoOn) {
   EXPECT_TRUE(IsOk(node.Ask("sandbox.pause", id)));
   EXPECT_TRUE(IsOk(node.Ask("sandbox.kill", id)));
   AwaitChange(node.home() + "/snapshots", [&] { return Entries(node.home() + "/snapshots") == 0; });
-  EXPECT_EQ(Entries(node.home() + "/node/run"), 0u);
+  // Its folder goes once its process has.
+  AwaitChange(node.home() + "/node/boxes", [&] { return !fs::exists(node.home() + "/node/boxes/" + id); });
 }
 
 TEST(NodeTest, TimeIsOver) {
@@ -280,7 +281,8 @@ TEST(NodeTest, DrainPausesAllAndEnds) {
   node.Start();
   std::string first = node.Create(), second = node.Create();
   EXPECT_TRUE(IsOk(node.Ask("sandbox.pause", second)));
-  EXPECT_TRUE(IsOk(node.Ask("node.drain")));
+  json::object drained = node.Ask("node.drain");
+  EXPECT_TRUE(IsOk(drained)) << json::serialize(drained);
   node.AwaitEnd();
   node.AwaitMachines(0);
   node.Start();

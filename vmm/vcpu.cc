@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "vmm/assist/crash_dump.h"
+#include "vmm/syscall_filter.h"
 
 namespace cube::vmm {
 namespace {
@@ -124,6 +125,11 @@ void Vcpu::Loop() {
       environment_.stop({StopReason::Kind::kError, 0, profiling.error().message(), ""});
       return;
     }
+  }
+  Status filtered = SyscallFilter::ApplyToVcpu();
+  if (!filtered.ok()) {
+    environment_.stop({StopReason::Kind::kError, 0, filtered.error().message(), ""});
+    return;
   }
   bool waits = prepared_.load(std::memory_order_relaxed);
   StopReason reason;

@@ -22,7 +22,7 @@ class ControlConnection {
   static constexpr size_t kMaxLine = 64 * 1024;
   // What a peer does not read is kept up to this.
   static constexpr size_t kMaxBacklog = 1 << 20;
-  static constexpr size_t kMaxDescriptors = 4;
+  static constexpr size_t kMaxDescriptors = 16;
 
   explicit ControlConnection(UniqueFd fd) : fd_(std::move(fd)) {}
 

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <string_view>
 
@@ -73,6 +75,10 @@ void HostVerdict::Store(bool emulated) const {
 }
 
 Result<bool> EmulatesRing0(const Kvm& kvm, const std::string& device) {
+  // Whoever has started this process may know; in a jail nothing can be remembered.
+  const char* told = getenv("CUBE_RING0");
+  if (told != nullptr && strcmp(told, "emulated") == 0) return true;
+  if (told != nullptr && strcmp(told, "native") == 0) return false;
   HostVerdict verdict(HostVerdict::DefaultPath(), device);
   if (std::optional<bool> known = verdict.Load()) return *known;
   CUBE_ASSIGN(HostProbe probe, ProbeHost(kvm));

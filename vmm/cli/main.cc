@@ -240,6 +240,8 @@ int main(int argc, char** argv) {
     host_app->add_flag("--json", host_json, "as one JSON object");
     CLI::App* clone_app = app.add_subcommand("clone", "Run a command in a clone of a template");
     clone_app->add_option("template", run.snapshot, "a template's name or folder")->required();
+    CLI::App* zygote_app =
+        app.add_subcommand("zygote", "Fork clones of a template on request, each parked");
     CLI::App* restore_app =
         app.add_subcommand("restore", "Let a machine go on from where its snapshot was taken");
     restore_app
@@ -250,6 +252,10 @@ int main(int argc, char** argv) {
     restore_app->add_flag("--eager", eager, "load it before the machine goes on (the default)")
         ->excludes(lazy);
     restore_app->add_option("--id", run.id, "the sandbox's id, of 20 hexadecimal digits; a new one");
+    for (CLI::App* one : {zygote_app, restore_app}) {
+      one->add_option("--filters", one == zygote_app ? zygote.filters : run.filters,
+                      "MACHINE,VCPU: descriptors of seccomp programs, which it begins with");
+    }
     restore_app->add_flag("--parked", run.parked,
                           "wait for a start by its control socket; stdout is told when it waits");
     AddStoreCommands(&app, &store);
@@ -276,8 +282,6 @@ int main(int argc, char** argv) {
     clone_app->add_flag("--own-command", run.own_command,
                         "run the template's command; what is given are its arguments");
     clone_app->add_option("command", run.command, "what to run; none: wait for requests");
-    CLI::App* zygote_app =
-        app.add_subcommand("zygote", "Fork clones of a template on request, each parked");
     zygote_app->add_option("template", zygote.name, "a template's name or folder")->required();
     zygote_app->add_option("--socket", zygote.socket, "where to listen for requests")->required();
     zygote_app->add_option("--pending", zygote.pending, "clones it makes at once; more are refused")

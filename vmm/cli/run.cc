@@ -397,6 +397,7 @@ void Run::SayParked() {
   JsonWriter answer;
   answer.BeginObject().Key("ok").Bool(true).Key("id").String(id_).Key("pid").Int(getpid());
   answer.Key("vsock").String(vsock_);
+  answer.Key("ring0").String(ring0_ == Ring0Mode::kNative ? "native" : "emulated");
   answer.Key("ms").BeginObject();
   answer.Key("fork").Double(Milliseconds(time_.start, time_.probed));
   answer.Key("restore").Double(Milliseconds(time_.probed, time_.created));

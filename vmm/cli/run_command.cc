@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <memory>
 
+#include "vmm/cli/command_answer.h"
+#include "vmm/cli/filters.h"
 #include "vmm/cli/run.h"
 
 namespace cube::vmm {
@@ -27,6 +29,9 @@ int RunToEnd(std::unique_ptr<Run> run) {
 }  // namespace
 
 int RunCommand(const RunOptions& options, uint64_t start) {
+  auto filters = Filters::Of(options.filters);
+  Status filtered = filters.ok() ? filters->machine.Apply() : Status(filters.error());
+  if (!filtered.ok()) return AnswerError(filtered.error(), options.json);
   return RunToEnd(std::make_unique<Run>(options, start));
 }
 

@@ -51,6 +51,7 @@ struct RunOptions {
   DeviceOptions devices;
   std::string ring0 = "auto";  // or "kvm", "engine": who runs it where KVM only emulates it
   std::string kvm = "/dev/kvm";
+  std::string filters;  // seccomp programs that it begins with (filters.h); "": none
 };
 
 // Exit statuses that are not the command's, as docker and timeout have them.

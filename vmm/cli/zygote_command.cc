@@ -9,11 +9,14 @@
 #include <cstdio>
 #include <map>
 
+#include "base/byte_io.h"
 #include "base/monotonic.h"
+#include "vmm/cli/clone_jail.h"
 #include "vmm/cli/command_answer.h"
 #include "vmm/cli/control_request.h"
 #include "vmm/cli/control_server.h"
 #include "vmm/cli/cube_home.h"
+#include "vmm/cli/filters.h"
 #include "vmm/cli/option_words.h"
 #include "vmm/cli/prepared.h"
 #include "vmm/cli/run_command.h"
@@ -52,9 +55,11 @@ class Zygote {
     ControlConnection* to;
   };
 
-  Zygote(EventLoop* loop, Prepared prepared, uint64_t pending)
+  // `filter`: what jailed clones may ask of the kernel.
+  Zygote(EventLoop* loop, Prepared prepared, SyscallFilter filter, uint64_t pending)
       : loop_(loop),
         prepared_(std::move(prepared)),
+        filter_(std::move(filter)),
         pending_(pending),
         server_(loop, [this](ControlConnection* from, const std::string& line,
                              std::vector<UniqueFd> descriptors) {
@@ -68,6 +73,8 @@ class Zygote {
   UniqueFd TakeParked() { return std::move(parked_); }
   Prepared TakePrepared() { return std::move(prepared_); }
   uint64_t asked() const { return asked_; }
+  // What it is to be called; empty: a new id.
+  const std::string& id() const { return id_; }
   // What the host has behind the clone's devices.
   const DeviceOptions& devices() const { return devices_; }
 
@@ -96,6 +103,9 @@ class Zygote {
                     births_.size());
     }
     asked_ = MonotonicNow();
+    CUBE_ASSIGN(std::string id, request.String("id", ""));
+    if (!id.empty()) CUBE_TRY(CheckSandboxId(id));
+    CUBE_ASSIGN(CloneJail jail, CloneJail::Of(request, &descriptors));
     CUBE_ASSIGN(DeviceOptions devices, DevicesOf(request, descriptors));
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0) return ErrnoError("pipe");
@@ -106,7 +116,9 @@ class Zygote {
       // The clone has nothing to do with the zygote's peers, nor with its loop.
       births_.clear();
       server_.ForgetAfterFork();
+      if (jail.uid != 0) EnterOrSayWhyNot(&jail, writer.get());
       parked_ = std::move(writer);
+      id_ = std::move(id);
       devices_ = std::move(devices);
       for (UniqueFd& descriptor : descriptors) descriptor.Release();  // a device's from here on
       loop_->Leave();
@@ -116,6 +128,17 @@ class Zygote {
     CUBE_TRY(loop_->Add(fd, EPOLLIN, [this, fd](uint32_t) { OnBorn(fd); }));
     births_.emplace(fd, Birth{std::move(reader), from});
     return OkStatus();
+  }
+
+  // In the child of a fork.
+  void EnterOrSayWhyNot(CloneJail* jail, int to) {
+    Status entered = jail->Enter();
+    if (entered.ok()) entered = filter_.Apply();
+    if (entered.ok()) return;
+    std::string answer = ErrorAnswer(Error(entered.error()).Wrap("a clone's jail"));
+    (void)WriteAll(to, {reinterpret_cast<const uint8_t*>(answer.data()), answer.size()},
+                   "the answer");
+    _exit(kStatusVmmError);
   }
 
   void OnBorn(int fd) {
@@ -133,10 +156,12 @@ class Zygote {
 
   EventLoop* loop_;
   Prepared prepared_;
+  SyscallFilter filter_;
   size_t pending_;
   ControlServer server_;
   std::map<int, Birth> births_;
   UniqueFd parked_;
+  std::string id_;
   DeviceOptions devices_;
   uint64_t asked_ = 0;
 };
@@ -168,6 +193,7 @@ void Rehearse(Prepared* prepared) {
 
 Result<int> RunZygote(const ZygoteOptions& zygote_options) {
   CUBE_ASSIGN(std::string path, FindTemplate(zygote_options.name));
+  CUBE_ASSIGN(Filters filters, Filters::Of(zygote_options.filters));
   RunOptions options;
   CUBE_ASSIGN(Prepared prepared, PrepareHost(options.kvm, path, options.ring0));
   CUBE_TRY(MakeRunFolder());
@@ -179,9 +205,14 @@ Result<int> RunZygote(const ZygoteOptions& zygote_options) {
   std::optional<EventLoop> loop;
   CUBE_ASSIGN(loop, EventLoop::Create());
   std::optional<Zygote> zygote;
-  zygote.emplace(&*loop, std::move(prepared), zygote_options.pending);
+  const bool emulated = prepared.ring0 != Ring0Mode::kNative;
+  zygote.emplace(&*loop, std::move(prepared), std::move(filters.machine), zygote_options.pending);
   CUBE_TRY(zygote->Listen(zygote_options.socket));
-  puts(zygote_options.json ? "{\"event\":\"ready\"}" : "ready");
+  if (zygote_options.json) {
+    printf("{\"event\":\"ready\",\"ring0\":\"%s\"}\n", emulated ? "emulated" : "native");
+  } else {
+    puts("ready");
+  }
   fflush(stdout);
   CUBE_TRY(loop->Run());
   if (!zygote->is_clone()) return 0;
@@ -191,6 +222,7 @@ Result<int> RunZygote(const ZygoteOptions& zygote_options) {
   for (int fd = 0; fd < 3; ++fd) dup2(null.get(), fd);
   options.serve = options.parked = options.log = true;
   options.devices = zygote->devices();
+  options.id = zygote->id();
   uint64_t asked = zygote->asked();
   UniqueFd parked = zygote->TakeParked();
   prepared = zygote->TakePrepared();

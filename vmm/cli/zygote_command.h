@@ -12,15 +12,18 @@ struct ZygoteOptions {
   std::string socket;      // where to listen
   uint64_t pending = 128;  // clones that are being made at once, at most
   bool json = false;
+  std::string filters;  // of its clones (filters.h); "" for none
 };
 
 // `cube-vmm zygote TEMPLATE --socket PATH`: opens the template once, and forks a clone of it for
 // each request. No exec and no parsing lie between a request and a parked clone.
 //
-//   {"op":"clone","net":["tap=NAME",...],"vsock":PATH,"shares":["HOSTDIR:TAG",...]}
+//   {"op":"clone","id":ID,"net":["tap=NAME",...],"vsock":PATH,"shares":["HOSTDIR:TAG",...],
+//    "uid":N,"cgroups":N}
 //     answered, once the clone is parked: {"ok":true,"id":ID,"pid":N,"vsock":PATH,"ms":{...}}
 //     A NIC's network is given as for `cube-vmm clone`, "fd=N" being the Nth descriptor (from 0)
-//     that came with the request.
+//     that came with the request. Without an id it has a new one; with a uid, a jail of its own,
+//     for which the last descriptors are (clone_jail.h).
 //     Refused while as many as it may make at once are being made.
 //   {"op":"stop"}
 //
