@@ -198,6 +198,8 @@ Task<void> Daemon::AwaitForgotten() {
     co_await Sleep(timer, milliseconds(20));
     if (!node_->context().launcher->IsForgetting()) break;
   }
+  // What was being started when it was first told to stop.
+  node_->Stop();
   io_.stop();
 }
 

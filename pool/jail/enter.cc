@@ -203,8 +203,8 @@ Error EnterJail(const JailPlan& plan, JailGate gate) {
   return ErrnoError("%s", plan.program.c_str());
 }
 
-Result<pid_t> MapUsers(const JailPlan& plan, JailGate gate) {
-  gate.inside.Reset();
+Result<pid_t> MapUsers(const JailPlan& plan, JailGate* gate) {
+  gate->inside.Reset();
   // The kernel says who it is, in the terms of this PID namespace.
   char word = 0;
   iovec data = {&word, 1};
@@ -214,7 +214,7 @@ Result<pid_t> MapUsers(const JailPlan& plan, JailGate gate) {
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof control;
-  ssize_t n = recvmsg(gate.outside.get(), &message, 0);
+  ssize_t n = recvmsg(gate->outside.get(), &message, 0);
   const cmsghdr* header = n == 1 ? CMSG_FIRSTHDR(&message) : nullptr;
   if (header == nullptr || header->cmsg_type != SCM_CREDENTIALS) return Errorf("it has ended");
   ucred sender;
@@ -224,8 +224,12 @@ Result<pid_t> MapUsers(const JailPlan& plan, JailGate gate) {
     CUBE_ASSIGN(UniqueFd file, OpenFile(Format("/proc/%d/%s", sender.pid, map), O_WRONLY));
     if (write(file.get(), line.data(), line.size()) < 0) return ErrnoError("%s", map);
   }
-  if (write(gate.outside.get(), "m", 1) != 1) return ErrnoError("it has ended");
   return sender.pid;
+}
+
+Status OpenGate(const JailGate& gate) {
+  if (send(gate.outside.get(), "m", 1, MSG_NOSIGNAL) != 1) return ErrnoError("it has ended");
+  return OkStatus();
 }
 
 }  // namespace cube::pool

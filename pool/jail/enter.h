@@ -49,7 +49,9 @@ Status JoinCgroups(const std::vector<std::string>& folders);
 Error EnterJail(const JailPlan& plan, JailGate gate);
 
 // On the other side: waits until that process has its user namespace, and maps its users. Its pid.
-Result<pid_t> MapUsers(const JailPlan& plan, JailGate gate);
+Result<pid_t> MapUsers(const JailPlan& plan, JailGate* gate);
+// Then lets it go on; if this process ends before, it ends as well.
+Status OpenGate(const JailGate& gate);
 
 }  // namespace cube::pool
 

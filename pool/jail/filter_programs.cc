@@ -143,7 +143,7 @@ Status Check(int failed) {
 }  // namespace
 
 Result<std::string> CompileFilter(FilterKind kind) {
-  Context context(seccomp_init(SCMP_ACT_LOG));
+  Context context(seccomp_init(SCMP_ACT_KILL_PROCESS));
   if (context == nullptr) return Errorf("libseccomp: no memory");
   List list(context.get());
   if (kind == FilterKind::kVcpu) AddVcpu(&list);

@@ -156,8 +156,9 @@ Task<Outcome<ProcessHandle>> JailLauncher::Start(std::vector<std::string> words,
   POOL_CO_ASSIGN(json::object jailed, co_await output.Await("jailed"));
   const json::value& pid = jailed.at("jailed");
   auto process = ProcessHandle::Open(pid.is_int64() ? static_cast<pid_t>(pid.get_int64()) : -1);
-  spawned.input.Reset();
   if (!process.ok()) co_return process.error();
+  // It is known here and in its cgroup: it may begin. Without this, it ends with this daemon.
+  if (write(spawned.input.get(), "g", 1) != 1) co_return ErrnoError("cube-jail");
   // What has not come up is ended with its cgroup.
   POOL_CO_ASSIGN(json::object said, co_await output.Await(std::move(member)));
   const json::value* ring0 = said.if_contains("ring0");

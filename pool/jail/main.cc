@@ -3,7 +3,7 @@
 //
 //   cube-jail [--root D] [--show PATH]... [--box D=PLACE] [--cgroup D]... [--users FIRST:COUNT:INSIDE]
 //     [--zygote] [--clone-place PLACE] [--reaper-cgroup D]... [--filters OWN:MACHINE:VCPU] [--env NAME=VALUE]... -- PROGRAM ARGUMENT...
-//     prints {"jailed":PID}, and ends when stdin is closed
+//     prints {"jailed":PID}; the program is begun once a byte is on stdin
 //   cube-jail show PID PATH...
 //     prints {"shown":true}
 #include <grp.h>
@@ -122,14 +122,15 @@ Status StartJailed(const JailPlan& plan) {
   }
   if (child < 0) return ErrnoError("fork");
   if (child == 0) _exit(Fail(EnterJail(plan, std::move(gate))));
-  auto jailed = MapUsers(plan, std::move(gate));
+  auto jailed = MapUsers(plan, &gate);
   // It has said why it could not go on.
   if (!jailed.ok()) _exit(1);
   dprintf(STDOUT_FILENO, "{\"jailed\":%d}\n", *jailed);
   char word;
-  while (read(STDIN_FILENO, &word, 1) > 0) {
+  ssize_t n;
+  while ((n = read(STDIN_FILENO, &word, 1)) < 0 && errno == EINTR) {
   }
-  return OkStatus();
+  return n == 1 ? OpenGate(gate) : Status(Errorf("nobody waits for it any more"));
 }
 
 int Main(int argc, char** argv) {
