@@ -200,6 +200,7 @@ Task<void> Daemon::AwaitForgotten() {
   }
   // What was being started when it was first told to stop.
   node_->Stop();
+  node_->context().launcher->Close();
   io_.stop();
 }
 

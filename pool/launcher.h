@@ -79,6 +79,8 @@ class Launcher {
 
   // Whether something that was forgotten is not gone yet.
   virtual bool IsForgetting() const = 0;
+  // The daemon ends: what nobody needs without it goes.
+  virtual void Close() = 0;
   // Everything that runs here and was started by this node, by this daemon or one before it.
   virtual std::vector<ProcessHandle> FindAll() const = 0;
   // Ids of sandboxes of which anything is left on the host, be it a file.

@@ -28,6 +28,7 @@ class PlainLauncher : public Launcher {
   void Rest(const std::string&) override {}
   void Forget(const std::string& id) override;
   bool IsForgetting() const override { return false; }
+  void Close() override {}
   std::string WhyEnded(const std::string&, const ProcessHandle&) const override { return ""; }
   std::string WritePath(const std::string&, const std::string& path) const override { return path; }
   Outcome<Done> Collect(const std::string&, const std::string&, const std::string&) override {

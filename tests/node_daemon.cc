@@ -9,6 +9,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "pool/jail/cgroups.h"
 #include "tests/vmm_command.h"
 
 namespace cube::testing {
@@ -58,6 +59,10 @@ NodeDaemon::~NodeDaemon() {
   if (process_.valid()) Crash();
   for (pid_t pid : Machines()) kill(pid, SIGKILL);
   AwaitMachines(0);
+  if (jail_) {
+    auto cgroups = pool::Cgroups::Open(pool::Cgroups::KeyOf(home_));
+    if (cgroups.ok()) cgroups->Close();
+  }
   fs::remove_all(home_);
 }
 

@@ -1,17 +1,20 @@
 // A node under load whose daemon, zygotes and machines are killed at random: what was acknowledged
 // is found again, or is dead with a reason, and in the end nothing is left.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 
 #include <atomic>
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <mutex>
 #include <random>
 #include <set>
 #include <thread>
 
+#include "pool/jail/cgroups.h"
 #include "tests/await.h"
 #include "tests/node_daemon.h"
 #include "tests/vmm_command.h"
@@ -167,14 +170,25 @@ class Soak {
     node_.Start();
     node_.Stop();
     node_.AwaitMachines(0);
-    size_t left = 0;
-    for (const auto& entry : fs::directory_iterator(node_.home() + "/node/run")) {
-      // Clones that were killed before anybody knew of them leave an empty log and a socket.
-      left += entry.path().extension() == ".sock" || !fs::is_empty(entry.path());
-    }
-    EXPECT_EQ(left, 0u);
+    // Users are given back with the boxes that they own.
+    EXPECT_TRUE(fs::is_empty(node_.home() + "/node/boxes"));
+    auto cgroups = pool::Cgroups::Open(pool::Cgroups::KeyOf(node_.home()));
+    ASSERT_TRUE(cgroups.ok()) << cgroups.error().message();
+    EXPECT_THAT(cgroups->Names(), ::testing::IsEmpty());
+    cgroups->Close();
+    EXPECT_EQ(CountMounts(), mounts_);
   }
 
+  // Of this mount namespace.
+  static size_t CountMounts() {
+    std::ifstream mounts("/proc/self/mounts");
+    size_t count = 0;
+    for (std::string line; std::getline(mounts, line);) ++count;
+    return count;
+  }
+
+
+  const size_t mounts_ = CountMounts();
   NodeDaemon node_;
   std::mt19937 random_;
   Acknowledged acknowledged_, ended_;

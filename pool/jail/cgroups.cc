@@ -100,6 +100,24 @@ Result<Cgroups> Cgroups::Open(const std::string& key) {
   return cgroups;
 }
 
+std::string Cgroups::KeyOf(const std::string& home) {
+  // FNV-1a.
+  uint64_t hash = 0xcbf29ce484222325;
+  for (char c : home) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return Format("%016llx", static_cast<unsigned long long>(hash));
+}
+
+void Cgroups::Close() const {
+  for (const Hierarchy& one : hierarchies_) {
+    std::error_code failed;
+    for (fs::directory_iterator each(one.folder, failed), end; !failed && each != end;
+         each.increment(failed)) {
+      if (each->is_directory(failed)) rmdir(each->path().c_str());
+    }
+    rmdir(one.folder.c_str());
+  }
+}
+
 Status Cgroups::Create(const std::string& name, const CgroupLimits& limits) {
   for (const std::string& folder : Folders(name)) CUBE_TRY(MakeFolder(folder));
   return SetLimits(name, limits);

@@ -30,6 +30,11 @@ class Cgroups {
   // An error names what the host lacks. `key`: of this node.
   static Result<Cgroups> Open(const std::string& key);
 
+  // What tells the node with that home from others of the host.
+  static std::string KeyOf(const std::string& home);
+  // Removes the node's own, if nothing is in them.
+  void Close() const;
+
   Status Create(const std::string& name, const CgroupLimits& limits);
   // Sets what is not 0.
   Status SetLimits(const std::string& name, const CgroupLimits& limits) const;

@@ -87,13 +87,6 @@ Result<std::string> FindProgram(const std::string& name) {
   return real.string();
 }
 
-std::string KeyOf(const std::string& home) {
-  // FNV-1a.
-  uint64_t hash = 0xcbf29ce484222325;
-  for (char c : home) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return Format("%016llx", static_cast<unsigned long long>(hash));
-}
-
 Result<dev_t> DiskOf(const std::string& folder) {
   struct stat info;
   if (stat(folder.c_str(), &info) < 0) return ErrnoError("%s", folder.c_str());

@@ -18,9 +18,6 @@ Result<std::string> FindHelper();
 // A program by its path, or by its name in $PATH: without links, and executable by everybody.
 Result<std::string> FindProgram(const std::string& name);
 
-// What tells the node with that home from others of the host.
-std::string KeyOf(const std::string& home);
-
 // The disk that a folder is on, as cgroups name it: the whole, not a partition. 0 if it is on none.
 Result<dev_t> DiskOf(const std::string& folder);
 

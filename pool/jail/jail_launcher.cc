@@ -48,7 +48,7 @@ Result<std::unique_ptr<JailLauncher>> JailLauncher::Create(asio::io_context& io,
   CUBE_TRY(CheckHost());
   CUBE_ASSIGN(std::string helper, FindHelper());
   CUBE_ASSIGN(program, FindProgram(program));
-  CUBE_ASSIGN(Cgroups cgroups, Cgroups::Open(KeyOf(home)));
+  CUBE_ASSIGN(Cgroups cgroups, Cgroups::Open(Cgroups::KeyOf(home)));
   std::unique_ptr<JailLauncher> launcher(new JailLauncher(
       io, std::move(home), std::move(program), config, std::move(cgroups)));
   launcher->helper_ = std::move(helper);

@@ -37,6 +37,7 @@ class JailLauncher : public Launcher {
   void Rest(const std::string& id) override { Leave(id, /*with_box=*/false); }
   void Forget(const std::string& id) override { Leave(id); }
   bool IsForgetting() const override { return !leaving_.empty(); }
+  void Close() override { cgroups_.Close(); }
   std::string WhyEnded(const std::string& id, const ProcessHandle& process) const override;
   std::string WritePath(const std::string& id, const std::string& path) const override;
   Outcome<Done> Collect(const std::string& id, const std::string& path,
