@@ -71,10 +71,17 @@ void NodeDaemon::Configure(const std::string& config) {
 }
 
 void NodeDaemon::Start() {
-  std::vector<std::string> words = {Env("CUBE"), "--home", home_, "--json", "up", "--vmm",
+  std::vector<std::string> words = {Env("CUBE"),
+                                    "--home",
+                                    home_,
+                                    "--json",
+                                    "up",
+                                    "--vmm",
                                     fs::absolute(vmm_.empty() ? Env("CUBE_VMM") : vmm_),
-                                    "--config", home_ + "/cubed.toml",
-                                    "--listen", "127.0.0.1:0"};
+                                    "--config",
+                                    home_ + "/cubed.toml",
+                                    "--listen",
+                                    "127.0.0.1:0"};
   if (!jail_) words.push_back("--no-jail");
   Finished up = RunProcess(words);
   Must(up.status == 0, up.out + up.err);

@@ -129,7 +129,8 @@ TEST(NodeTest, PausedOnesTakeNoProcessAndGoOn) {
   EXPECT_TRUE(IsOk(node.Ask("sandbox.kill", id)));
   AwaitChange(node.home() + "/snapshots", [&] { return Entries(node.home() + "/snapshots") == 0; });
   // Its folder goes once its process has.
-  AwaitChange(node.home() + "/node/boxes", [&] { return !fs::exists(node.home() + "/node/boxes/" + id); });
+  AwaitChange(node.home() + "/node/boxes",
+              [&] { return !fs::exists(node.home() + "/node/boxes/" + id); });
 }
 
 TEST(NodeTest, TimeIsOver) {

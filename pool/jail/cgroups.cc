@@ -29,9 +29,10 @@ std::string MountOf(const std::string& mounts, const std::string& controller) {
     std::istringstream words(line);
     std::string device, place, type, options;
     words >> device >> place >> type >> options;
-    if (controller.empty() ? type == "cgroup2"
-                           : type == "cgroup" && ("," + options + ",").find("," + controller + ",") !=
-                                                     std::string::npos) {
+    if (controller.empty()
+            ? type == "cgroup2"
+            : type == "cgroup" &&
+                  ("," + options + ",").find("," + controller + ",") != std::string::npos) {
       return place;
     }
   }

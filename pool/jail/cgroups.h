@@ -16,8 +16,8 @@ namespace cube::pool {
 // What the processes of one cgroup may use together; 0: no limit.
 struct CgroupLimits {
   uint64_t memory_bytes = 0;
-  double cpus = 0;                 // processors' worth of time
-  uint32_t processes = 0;          // and threads
+  double cpus = 0;                   // processors' worth of time
+  uint32_t processes = 0;            // and threads
   uint64_t io_bytes_per_second = 0;  // each of reads and writes, of `io_device`
   dev_t io_device = 0;
 };

@@ -35,8 +35,8 @@ Result<snapshot::Manifest> ReadManifest(const std::string& written) {
   }
   fcntl(file.get(), F_SETLEASE, F_UNLCK);
   std::string text(size, '\0');
-  CUBE_TRY(ReadExactAt(file.get(), {reinterpret_cast<uint8_t*>(text.data()), size}, 0,
-                       written.c_str()));
+  CUBE_TRY(
+      ReadExactAt(file.get(), {reinterpret_cast<uint8_t*>(text.data()), size}, 0, written.c_str()));
   return snapshot::Manifest::Parse(text);
 }
 

@@ -14,16 +14,16 @@ namespace cube::pool {
 
 // What a jailed process sees, is, and may do; words of `cube-jail` (main.cc).
 struct JailPlan {
-  std::string root;                   // a folder to mount its root at
-  std::vector<std::string> visible;   // folders and files, read-only, at the places they are at
-  std::string box, box_place;         // its own folder, and where it sees it
-  std::string clone_place;            // where its clones will see theirs; "" if it makes none
-  std::vector<std::string> cgroups;   // folders of the cgroups that it joins
+  std::string root;                  // a folder to mount its root at
+  std::vector<std::string> visible;  // folders and files, read-only, at the places they are at
+  std::string box, box_place;        // its own folder, and where it sees it
+  std::string clone_place;           // where its clones will see theirs; "" if it makes none
+  std::vector<std::string> cgroups;  // folders of the cgroups that it joins
   std::vector<std::string> reaper_cgroups;  // and the first process of its PID namespace
-  uint32_t first_uid = 0, uids = 1;   // of the host (and gids), which it has in its user namespace
-  uint32_t first_inside = 0;          // what the first is there
-  bool is_zygote = false;             // may make its children's namespaces and change its user
-  std::string program_filter;         // files of seccomp programs: of the process itself,
+  uint32_t first_uid = 0, uids = 1;  // of the host (and gids), which it has in its user namespace
+  uint32_t first_inside = 0;         // what the first is there
+  bool is_zygote = false;            // may make its children's namespaces and change its user
+  std::string program_filter;        // files of seccomp programs: of the process itself,
   std::string machine_filter, vcpu_filter;  // and what it finds open as 3 and 4
   std::vector<std::string> environment;     // all of it
   std::string program;

@@ -45,8 +45,8 @@ class List {
 
  private:
   void Add(uint32_t action, int call, std::initializer_list<scmp_arg_cmp> conditions) {
-    int added = seccomp_rule_add_array(context_, action, call,
-                                       static_cast<unsigned>(conditions.size()), conditions.begin());
+    int added = seccomp_rule_add_array(
+        context_, action, call, static_cast<unsigned>(conditions.size()), conditions.begin());
     if (added < 0 && failed_ == 0) failed_ = added;
   }
 
@@ -57,9 +57,7 @@ class List {
 scmp_arg_cmp Masked(unsigned argument, uint64_t mask, uint64_t value) {
   return {argument, SCMP_CMP_MASKED_EQ, mask, value};
 }
-scmp_arg_cmp Equal(unsigned argument, uint64_t value) {
-  return {argument, SCMP_CMP_EQ, value, 0};
-}
+scmp_arg_cmp Equal(unsigned argument, uint64_t value) { return {argument, SCMP_CMP_EQ, value, 0}; }
 
 // KVM's, those of page maps and fibmaps ('f'), of TAPs and of descriptors as such ('T').
 constexpr uint64_t kIoctlTypes[] = {0xae00, 0x6600, 0x5400};
@@ -76,18 +74,53 @@ void AddVcpu(List* list) {
   // Nothing becomes executable.
   list->AllowIf(SCMP_SYS(mmap), {Masked(2, PROT_EXEC, 0)})
       .AllowIf(SCMP_SYS(mprotect), {Masked(2, PROT_EXEC, 0)})
-      .Allow({SCMP_SYS(futex), SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(readv), SCMP_SYS(writev),
-              SCMP_SYS(pread64), SCMP_SYS(pwrite64), SCMP_SYS(preadv), SCMP_SYS(pwritev),
-              SCMP_SYS(preadv2), SCMP_SYS(pwritev2), SCMP_SYS(munmap), SCMP_SYS(mremap),
-              SCMP_SYS(madvise), SCMP_SYS(brk), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),
-              SCMP_SYS(rt_sigaction), SCMP_SYS(sigaltstack), SCMP_SYS(sched_yield),
-              SCMP_SYS(nanosleep), SCMP_SYS(clock_nanosleep), SCMP_SYS(clock_gettime),
-              SCMP_SYS(gettimeofday), SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(tgkill),
-              SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(set_robust_list), SCMP_SYS(rseq),
-              SCMP_SYS(getrandom), SCMP_SYS(close), SCMP_SYS(lseek), SCMP_SYS(fstat),
-              SCMP_SYS(newfstatat), SCMP_SYS(fcntl), SCMP_SYS(openat), SCMP_SYS(poll),
-              SCMP_SYS(ppoll), SCMP_SYS(epoll_ctl), SCMP_SYS(seccomp), SCMP_SYS(prctl),
-              SCMP_SYS(fallocate), SCMP_SYS(sysinfo), SCMP_SYS(restart_syscall), SCMP_SYS(sched_getaffinity)});
+      .Allow({SCMP_SYS(futex),
+              SCMP_SYS(read),
+              SCMP_SYS(write),
+              SCMP_SYS(readv),
+              SCMP_SYS(writev),
+              SCMP_SYS(pread64),
+              SCMP_SYS(pwrite64),
+              SCMP_SYS(preadv),
+              SCMP_SYS(pwritev),
+              SCMP_SYS(preadv2),
+              SCMP_SYS(pwritev2),
+              SCMP_SYS(munmap),
+              SCMP_SYS(mremap),
+              SCMP_SYS(madvise),
+              SCMP_SYS(brk),
+              SCMP_SYS(rt_sigprocmask),
+              SCMP_SYS(rt_sigreturn),
+              SCMP_SYS(rt_sigaction),
+              SCMP_SYS(sigaltstack),
+              SCMP_SYS(sched_yield),
+              SCMP_SYS(nanosleep),
+              SCMP_SYS(clock_nanosleep),
+              SCMP_SYS(clock_gettime),
+              SCMP_SYS(gettimeofday),
+              SCMP_SYS(getpid),
+              SCMP_SYS(gettid),
+              SCMP_SYS(tgkill),
+              SCMP_SYS(exit),
+              SCMP_SYS(exit_group),
+              SCMP_SYS(set_robust_list),
+              SCMP_SYS(rseq),
+              SCMP_SYS(getrandom),
+              SCMP_SYS(close),
+              SCMP_SYS(lseek),
+              SCMP_SYS(fstat),
+              SCMP_SYS(newfstatat),
+              SCMP_SYS(fcntl),
+              SCMP_SYS(openat),
+              SCMP_SYS(poll),
+              SCMP_SYS(ppoll),
+              SCMP_SYS(epoll_ctl),
+              SCMP_SYS(seccomp),
+              SCMP_SYS(prctl),
+              SCMP_SYS(fallocate),
+              SCMP_SYS(sysinfo),
+              SCMP_SYS(restart_syscall),
+              SCMP_SYS(sched_getaffinity)});
 }
 
 // A machine's event loop: devices, the control socket, snapshots.
@@ -99,26 +132,79 @@ void AddMachine(List* list) {
       .Deny(SCMP_SYS(clone3), ENOSYS)
       .AllowIf(SCMP_SYS(socket), {Equal(0, AF_UNIX)})
       .AllowIf(SCMP_SYS(socketpair), {Equal(0, AF_UNIX)})
-      .Allow({SCMP_SYS(connect), SCMP_SYS(accept4), SCMP_SYS(bind), SCMP_SYS(listen),
-              SCMP_SYS(sendto), SCMP_SYS(recvfrom), SCMP_SYS(sendmsg), SCMP_SYS(recvmsg),
-              SCMP_SYS(shutdown), SCMP_SYS(getsockname), SCMP_SYS(getpeername),
-              SCMP_SYS(getsockopt), SCMP_SYS(setsockopt), SCMP_SYS(epoll_create1),
-              SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_pwait2),
-              SCMP_SYS(eventfd2), SCMP_SYS(signalfd4), SCMP_SYS(timerfd_create),
-              SCMP_SYS(timerfd_settime), SCMP_SYS(timerfd_gettime), SCMP_SYS(pipe2),
-              SCMP_SYS(dup), SCMP_SYS(dup2), SCMP_SYS(dup3), SCMP_SYS(close_range),
-              SCMP_SYS(wait4), SCMP_SYS(kill), SCMP_SYS(getppid), SCMP_SYS(setsid),
-              SCMP_SYS(set_tid_address), SCMP_SYS(open), SCMP_SYS(stat), SCMP_SYS(lstat),
-              SCMP_SYS(statx), SCMP_SYS(access), SCMP_SYS(faccessat), SCMP_SYS(faccessat2),
-              SCMP_SYS(getdents64), SCMP_SYS(readlink), SCMP_SYS(readlinkat), SCMP_SYS(getcwd),
-              SCMP_SYS(mkdir), SCMP_SYS(mkdirat), SCMP_SYS(rmdir), SCMP_SYS(unlink),
-              SCMP_SYS(unlinkat), SCMP_SYS(rename), SCMP_SYS(renameat), SCMP_SYS(renameat2),
-              SCMP_SYS(chmod), SCMP_SYS(fchmod), SCMP_SYS(fchmodat), SCMP_SYS(umask),
-              SCMP_SYS(ftruncate), SCMP_SYS(fsync), SCMP_SYS(fdatasync), SCMP_SYS(sync_file_range),
-              SCMP_SYS(fadvise64), SCMP_SYS(copy_file_range), SCMP_SYS(flock), SCMP_SYS(statfs),
-              SCMP_SYS(fstatfs), SCMP_SYS(uname), SCMP_SYS(getuid),
-              SCMP_SYS(geteuid), SCMP_SYS(getgid), SCMP_SYS(getegid), SCMP_SYS(getrlimit),
-              SCMP_SYS(sched_setscheduler), SCMP_SYS(sched_getparam), SCMP_SYS(mincore)})
+      .Allow({SCMP_SYS(connect),
+              SCMP_SYS(accept4),
+              SCMP_SYS(bind),
+              SCMP_SYS(listen),
+              SCMP_SYS(sendto),
+              SCMP_SYS(recvfrom),
+              SCMP_SYS(sendmsg),
+              SCMP_SYS(recvmsg),
+              SCMP_SYS(shutdown),
+              SCMP_SYS(getsockname),
+              SCMP_SYS(getpeername),
+              SCMP_SYS(getsockopt),
+              SCMP_SYS(setsockopt),
+              SCMP_SYS(epoll_create1),
+              SCMP_SYS(epoll_wait),
+              SCMP_SYS(epoll_pwait),
+              SCMP_SYS(epoll_pwait2),
+              SCMP_SYS(eventfd2),
+              SCMP_SYS(signalfd4),
+              SCMP_SYS(timerfd_create),
+              SCMP_SYS(timerfd_settime),
+              SCMP_SYS(timerfd_gettime),
+              SCMP_SYS(pipe2),
+              SCMP_SYS(dup),
+              SCMP_SYS(dup2),
+              SCMP_SYS(dup3),
+              SCMP_SYS(close_range),
+              SCMP_SYS(wait4),
+              SCMP_SYS(kill),
+              SCMP_SYS(getppid),
+              SCMP_SYS(setsid),
+              SCMP_SYS(set_tid_address),
+              SCMP_SYS(open),
+              SCMP_SYS(stat),
+              SCMP_SYS(lstat),
+              SCMP_SYS(statx),
+              SCMP_SYS(access),
+              SCMP_SYS(faccessat),
+              SCMP_SYS(faccessat2),
+              SCMP_SYS(getdents64),
+              SCMP_SYS(readlink),
+              SCMP_SYS(readlinkat),
+              SCMP_SYS(getcwd),
+              SCMP_SYS(mkdir),
+              SCMP_SYS(mkdirat),
+              SCMP_SYS(rmdir),
+              SCMP_SYS(unlink),
+              SCMP_SYS(unlinkat),
+              SCMP_SYS(rename),
+              SCMP_SYS(renameat),
+              SCMP_SYS(renameat2),
+              SCMP_SYS(chmod),
+              SCMP_SYS(fchmod),
+              SCMP_SYS(fchmodat),
+              SCMP_SYS(umask),
+              SCMP_SYS(ftruncate),
+              SCMP_SYS(fsync),
+              SCMP_SYS(fdatasync),
+              SCMP_SYS(sync_file_range),
+              SCMP_SYS(fadvise64),
+              SCMP_SYS(copy_file_range),
+              SCMP_SYS(flock),
+              SCMP_SYS(statfs),
+              SCMP_SYS(fstatfs),
+              SCMP_SYS(uname),
+              SCMP_SYS(getuid),
+              SCMP_SYS(geteuid),
+              SCMP_SYS(getgid),
+              SCMP_SYS(getegid),
+              SCMP_SYS(getrlimit),
+              SCMP_SYS(sched_setscheduler),
+              SCMP_SYS(sched_getparam),
+              SCMP_SYS(mincore)})
       .AllowIf(SCMP_SYS(prlimit64), {Equal(0, 0)});
 }
 

@@ -24,8 +24,8 @@ struct Kind {
   const char* name;
 };
 constexpr Kind kKinds[] = {
-    {CLONE_NEWUSER, "user"}, {CLONE_NEWNS, "mount"}, {CLONE_NEWPID, "PID"},
-    {CLONE_NEWNET, "network"}, {CLONE_NEWIPC, "IPC"}, {CLONE_NEWUTS, "UTS"},
+    {CLONE_NEWUSER, "user"},   {CLONE_NEWNS, "mount"}, {CLONE_NEWPID, "PID"},
+    {CLONE_NEWNET, "network"}, {CLONE_NEWIPC, "IPC"},  {CLONE_NEWUTS, "UTS"},
 };
 
 // 0, or why unshare(2) does not make one.
@@ -47,9 +47,9 @@ Status CheckHost() {
   for (const Kind& kind : kKinds) {
     errno = CannotMake(kind.flag);
     if (errno == 0) continue;
-    return Error(ErrnoError("a jail needs %s namespaces, which cannot be made here", kind.name)
-                     .message() +
-                 "; --no-jail runs machines without");
+    return Error(
+        ErrnoError("a jail needs %s namespaces, which cannot be made here", kind.name).message() +
+        "; --no-jail runs machines without");
   }
   return OkStatus();
 }
@@ -78,7 +78,8 @@ Result<std::string> FindProgram(const std::string& name) {
   std::error_code failed;
   const fs::path real = fs::canonical(found, failed);
   struct stat info;
-  if (failed || stat(real.c_str(), &info) < 0) return Errorf("there is no program %s", name.c_str());
+  if (failed || stat(real.c_str(), &info) < 0)
+    return Errorf("there is no program %s", name.c_str());
   constexpr mode_t kForAll = S_IROTH | S_IXOTH;
   if (!S_ISREG(info.st_mode) || (info.st_mode & kForAll) != kForAll) {
     return Errorf("%s: not a program that everybody may read and execute, as jailed users must",
@@ -90,8 +91,7 @@ Result<std::string> FindProgram(const std::string& name) {
 Result<dev_t> DiskOf(const std::string& folder) {
   struct stat info;
   if (stat(folder.c_str(), &info) < 0) return ErrnoError("%s", folder.c_str());
-  const std::string block =
-      Format("/sys/dev/block/%u:%u", major(info.st_dev), minor(info.st_dev));
+  const std::string block = Format("/sys/dev/block/%u:%u", major(info.st_dev), minor(info.st_dev));
   std::error_code failed;
   if (!fs::exists(block, failed)) return dev_t{0};
   if (!fs::exists(block + "/partition", failed)) return info.st_dev;

@@ -49,8 +49,8 @@ Result<std::unique_ptr<JailLauncher>> JailLauncher::Create(asio::io_context& io,
   CUBE_ASSIGN(std::string helper, FindHelper());
   CUBE_ASSIGN(program, FindProgram(program));
   CUBE_ASSIGN(Cgroups cgroups, Cgroups::Open(Cgroups::KeyOf(home)));
-  std::unique_ptr<JailLauncher> launcher(new JailLauncher(
-      io, std::move(home), std::move(program), config, std::move(cgroups)));
+  std::unique_ptr<JailLauncher> launcher(
+      new JailLauncher(io, std::move(home), std::move(program), config, std::move(cgroups)));
   launcher->helper_ = std::move(helper);
   std::error_code failed;
   for (const char* folder : {"/node/boxes", "/node/root", "/node/filters"}) {
@@ -66,10 +66,10 @@ Result<std::unique_ptr<JailLauncher>> JailLauncher::Create(asio::io_context& io,
 }
 
 Status JailLauncher::WriteFilters() const {
-  for (auto [name, kind] : {std::pair("zygote", FilterKind::kZygote),
-                            std::pair("machine", FilterKind::kMachine),
-                            std::pair("machine-disk", FilterKind::kMachineWithDisk),
-                            std::pair("vcpu", FilterKind::kVcpu)}) {
+  for (auto [name, kind] :
+       {std::pair("zygote", FilterKind::kZygote), std::pair("machine", FilterKind::kMachine),
+        std::pair("machine-disk", FilterKind::kMachineWithDisk),
+        std::pair("vcpu", FilterKind::kVcpu)}) {
     CUBE_ASSIGN(std::string program, CompileFilter(kind));
     CUBE_ASSIGN(UniqueFd file, OpenFile(FilterPath(name), O_WRONLY | O_CREAT | O_TRUNC, 0600));
     CUBE_TRY(WriteAll(file.get(),
@@ -131,8 +131,7 @@ Status JailLauncher::MakeBox(const std::string& name, uint32_t uid) const {
   return OkStatus();
 }
 
-std::vector<std::string> JailLauncher::JailWords(const std::string& name,
-                                                 const std::string& place,
+std::vector<std::string> JailLauncher::JailWords(const std::string& name, const std::string& place,
                                                  const Needed& needed) const {
   std::vector<std::string> words = {helper_, "--root", home_ + "/node/root", "--box",
                                     Box(name) + "=" + place};
@@ -140,9 +139,10 @@ std::vector<std::string> JailLauncher::JailWords(const std::string& name,
   for (const std::string& folder : cgroups_.Folders(name)) {
     words.insert(words.end(), {"--cgroup", folder});
   }
-  words.insert(words.end(), {"--filters", FilterPath("zygote") + ":" +
-                                              FilterPath(needed.has_disk ? "machine-disk" : "machine") +
-                                              ":" + FilterPath("vcpu")});
+  words.insert(words.end(),
+               {"--filters", FilterPath("zygote") + ":" +
+                                 FilterPath(needed.has_disk ? "machine-disk" : "machine") + ":" +
+                                 FilterPath("vcpu")});
   words.insert(words.end(), {"--env", "CUBE_HOME=" + place});
   words.insert(words.end(), {"--env", "CUBE_NODE=" + home_ + "/node"});
   if (!ring0_.empty()) words.insert(words.end(), {"--env", "CUBE_RING0=" + ring0_});
@@ -182,7 +182,8 @@ Task<Outcome<ProcessHandle>> JailLauncher::StartZygote(ZygoteSpec spec) {
     words.insert(words.end(), {"--reaper-cgroup", folder});
   }
   words.insert(words.end(), {"--clone-place", Place(), "--env", "CUBE_CLONE_HOME=" + Place()});
-  words.insert(words.end(), {"--zygote", "--users", Format("%u:%u:0", uids_.first(), uids_.count())});
+  words.insert(words.end(),
+               {"--zygote", "--users", Format("%u:%u:0", uids_.first(), uids_.count())});
   words.insert(words.end(), {"--", program_, "zygote", spec.folder, "--socket",
                              ZygotePlace() + "/zygote.sock", "--json", "--filters", "3,4"});
   auto started = co_await Start(std::move(words), "event");

@@ -96,8 +96,8 @@ class JailLauncher : public Launcher {
   JailConfig config_;
   Cgroups cgroups_;
   UidRange uids_;
-  dev_t disk_ = 0;                       // that home_ is on
-  std::string ring0_;                    // what a process has said of the host
+  dev_t disk_ = 0;     // that home_ is on
+  std::string ring0_;  // what a process has said of the host
   std::map<std::string, Needed> zygotes_;
   std::map<std::string, bool> leaving_;  // with its box?
   bool awaiting_ = false;

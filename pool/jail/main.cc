@@ -1,9 +1,11 @@
-// `cube-jail`: puts a program into a jail, or shows a jailed process one more folder. The node starts
-// it as root; it ends once the program runs.
+// `cube-jail`: puts a program into a jail, or shows a jailed process one more folder. The node
+// starts it as root; it ends once the program runs.
 //
-//   cube-jail [--root D] [--show PATH]... [--box D=PLACE] [--cgroup D]... [--users FIRST:COUNT:INSIDE]
-//     [--zygote] [--clone-place PLACE] [--reaper-cgroup D]... [--filters OWN:MACHINE:VCPU] [--env NAME=VALUE]... -- PROGRAM ARGUMENT...
-//     prints {"jailed":PID}; the program is begun once a byte is on stdin
+//   cube-jail [--root D] [--show PATH]... [--box D=PLACE] [--cgroup D]... [--users
+//   FIRST:COUNT:INSIDE]
+//     [--zygote] [--clone-place PLACE] [--reaper-cgroup D]... [--filters OWN:MACHINE:VCPU] [--env
+//     NAME=VALUE]... -- PROGRAM ARGUMENT... prints {"jailed":PID}; the program is begun once a byte
+//     is on stdin
 //   cube-jail show PID PATH...
 //     prints {"shown":true}
 #include <grp.h>
@@ -43,12 +45,18 @@ std::vector<std::string> Split(const std::string& text, char separator) {
 }
 
 Status SetOption(const std::string& name, const std::string& value, JailPlan* plan) {
-  if (name == "--root") plan->root = value;
-  else if (name == "--show") plan->visible.push_back(value);
-  else if (name == "--cgroup") plan->cgroups.push_back(value);
-  else if (name == "--clone-place") plan->clone_place = value;
-  else if (name == "--reaper-cgroup") plan->reaper_cgroups.push_back(value);
-  else if (name == "--env") plan->environment.push_back(value);
+  if (name == "--root")
+    plan->root = value;
+  else if (name == "--show")
+    plan->visible.push_back(value);
+  else if (name == "--cgroup")
+    plan->cgroups.push_back(value);
+  else if (name == "--clone-place")
+    plan->clone_place = value;
+  else if (name == "--reaper-cgroup")
+    plan->reaper_cgroups.push_back(value);
+  else if (name == "--env")
+    plan->environment.push_back(value);
   else if (name == "--box") {
     std::vector<std::string> parts = Split(value, '=');
     if (parts.size() != 2) return Errorf("\"%s\" is not FOLDER=PLACE", value.c_str());
@@ -92,8 +100,8 @@ Result<JailPlan> ReadPlan(int argc, char** argv) {
   return plan;
 }
 
-// The first process of a zygote's PID namespace, whose child the zygote is: clones outlive that, but
-// not this one, which does nothing but wait for those that end. Root of the host until now, it
+// The first process of a zygote's PID namespace, whose child the zygote is: clones outlive that,
+// but not this one, which does nothing but wait for those that end. Root of the host until now, it
 // keeps nothing that it could be used for.
 [[noreturn]] void Reap(const JailPlan& plan) {
   prctl(PR_SET_NAME, "cube-reaper");

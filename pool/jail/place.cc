@@ -22,8 +22,8 @@ Result<UniqueFd> OpenNoLinks(const std::string& path, int flags) {
 
 Result<UniqueFd> OpenTree(const std::string& path, bool writable) {
   CUBE_ASSIGN(UniqueFd place, OpenNoLinks(path, O_PATH));
-  UniqueFd tree(static_cast<int>(syscall(
-      SYS_open_tree, place.get(), "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)));
+  UniqueFd tree(static_cast<int>(syscall(SYS_open_tree, place.get(), "",
+                                         OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH)));
   if (!tree.valid()) return ErrnoError("a mount of %s", path.c_str());
   mount_attr attributes = {};
   attributes.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
@@ -79,8 +79,7 @@ Status ShowTo(pid_t process, const std::string& path) {
   CUBE_ASSIGN(UniqueFd space, OpenFile(Format("/proc/%d/ns/mnt", process), O_RDONLY));
   if (setns(space.get(), CLONE_NEWNS) < 0) return ErrnoError("entering the jail of %d", process);
   struct stat seen;
-  if (stat(path.c_str(), &seen) == 0 && seen.st_dev == info.st_dev &&
-      seen.st_ino == info.st_ino) {
+  if (stat(path.c_str(), &seen) == 0 && seen.st_dev == info.st_dev && seen.st_ino == info.st_ino) {
     return OkStatus();
   }
   return Attach(tree.get(), path, S_ISDIR(info.st_mode));

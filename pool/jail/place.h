@@ -14,8 +14,8 @@ namespace cube::pool {
 // jailed processes write.
 Result<UniqueFd> OpenNoLinks(const std::string& path, int flags);
 
-// A mount of the folder or file at `path` alone, without links in the path, attached nowhere: nothing
-// of what lies above it can be reached by it. No set-user-id programs and no devices in it.
+// A mount of the folder or file at `path` alone, without links in the path, attached nowhere:
+// nothing of what lies above it can be reached by it. No set-user-id programs and no devices in it.
 Result<UniqueFd> OpenTree(const std::string& path, bool writable);
 
 // Makes the folders of a path, up to its last slash.

@@ -8,8 +8,8 @@ Outcome<uint32_t> UidRange::Take() {
     next_ = next_ + 1 < first_ + count_ ? next_ + 1 : first_ + 1;
     if (taken_.insert(uid).second) return uid;
   }
-  return Refuse(Fault::kNoCapacity, "no capacity: all %u users of jails are in use (jail.uid_count)",
-                count_ - 1);
+  return Refuse(Fault::kNoCapacity,
+                "no capacity: all %u users of jails are in use (jail.uid_count)", count_ - 1);
 }
 
 void UidRange::Mark(uint32_t uid) {

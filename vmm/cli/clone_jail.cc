@@ -25,8 +25,7 @@ constexpr rlim_t kMaxProcesses = 64;
 
 const int kCloneNamespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
 
-Result<CloneJail> CloneJail::Of(const ControlRequest& request,
-                                std::vector<UniqueFd>* descriptors) {
+Result<CloneJail> CloneJail::Of(const ControlRequest& request, std::vector<UniqueFd>* descriptors) {
   CloneJail jail;
   CUBE_ASSIGN(uint64_t uid, request.Number("uid", 0, kMaxUid));
   if (uid == 0) return jail;
@@ -55,7 +54,8 @@ Status CloneJail::DropPrivileges() const {
   const rlimit processes = {kMaxProcesses, kMaxProcesses};
   if (setrlimit(RLIMIT_NPROC, &processes) < 0) return ErrnoError("the limit of processes");
   for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; ++capability) {
-    if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) return ErrnoError("capability %d", capability);
+    if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0)
+      return ErrnoError("capability %d", capability);
   }
   if (setgroups(0, nullptr) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0) {
     return ErrnoError("becoming user %u", uid);

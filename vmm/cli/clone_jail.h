@@ -23,8 +23,8 @@ struct CloneJail {
   static Result<CloneJail> Of(const ControlRequest& request, std::vector<UniqueFd>* descriptors);
 
   // In a child of the zygote: returns in a child of that, which is the first process of a PID
-  // namespace, has mount, IPC and UTS namespaces of its own, its folder at $CUBE_CLONE_HOME, which is
-  // its $CUBE_HOME, no capability and no way to get one. The process in between ends.
+  // namespace, has mount, IPC and UTS namespaces of its own, its folder at $CUBE_CLONE_HOME, which
+  // is its $CUBE_HOME, no capability and no way to get one. The process in between ends.
   Status Enter();
 
  private:
