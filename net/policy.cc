@@ -162,6 +162,7 @@ Result<std::string> ParseDomain(std::string_view text) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 32) : c;
   });
   if (name.ends_with('.')) name.pop_back();
+  if (name == "*") return name;
   std::string_view rest = name;
   if (rest.starts_with("*.")) rest.remove_prefix(2);
   bool good = !rest.empty() && name.size() <= kMaxName;
@@ -180,6 +181,7 @@ Result<std::string> ParseDomain(std::string_view text) {
 
 bool MatchesDomain(const std::vector<std::string>& domains, std::string_view name) {
   return std::ranges::any_of(domains, [&](std::string_view domain) {
+    if (domain == "*") return true;
     if (!domain.starts_with("*.")) return domain == name;
     // With its dot.
     std::string_view suffix = domain.substr(1);

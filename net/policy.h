@@ -42,7 +42,7 @@ struct PolicyRule {
 Result<PolicyRule> ParseRule(std::string_view text);
 std::string RuleText(const PolicyRule& rule);
 
-// A host's name, or "*." and one, lower-cased: RFC 1123 section 2.1, with '_' as it is used.
+// A host's name, "*." and one, or "*" for every name, lower-cased: RFC 1123 section 2.1, with '_' as it is used.
 Result<std::string> ParseDomain(std::string_view text);
 // Whether `name`, lower-cased and without a dot at its end, is meant by an entry of the list.
 bool MatchesDomain(const std::vector<std::string>& domains, std::string_view name);

@@ -41,12 +41,13 @@ TEST(PolicyTest, Rules) {
 TEST(PolicyTest, Domains) {
   EXPECT_EQ(ParseDomain("Example.COM.").value(), "example.com");
   EXPECT_EQ(ParseDomain("*.a-b.example").value(), "*.a-b.example");
-  for (const char* bad : {"", "*", "*.", "**.x", "a..b", "-a.b", "a-.b", "a b", "1.2.3.4", "a.1",
+  for (const char* bad : {"", "*.", "**.x", "a..b", "-a.b", "a-.b", "a b", "1.2.3.4", "a.1",
                           "x.*.y", "\xff.com", "a/b"}) {
     EXPECT_FALSE(ParseDomain(bad).ok()) << bad;
   }
   EXPECT_FALSE(ParseDomain(std::string(64, 'a')).ok());
   EXPECT_FALSE(ParseDomain(std::string(300, 'a')).ok());
+  EXPECT_TRUE(MatchesDomain({"*"}, "a.b"));
   const std::vector<std::string> list = {"example.com", "*.example.org"};
   EXPECT_TRUE(MatchesDomain(list, "example.com"));
   EXPECT_TRUE(MatchesDomain(list, "a.b.example.org"));

@@ -28,8 +28,8 @@ class Programs {
   Status AttachSandbox(uint32_t tap);
   Status AttachUplink(uint32_t uplink);
   Status AttachHost(uint32_t device);
-  // What AttachUplink() has attached.
-  void DetachUplink(uint32_t uplink);
+  // What AttachUplink() has attached, be it by another process.
+  static void DetachUplink(uint32_t uplink);
 
   // Descriptors of the maps.
   struct Maps {

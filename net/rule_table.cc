@@ -35,7 +35,14 @@ Status RuleTable::Add(uint32_t generation, const std::vector<CompiledRule>& rule
 }
 
 void RuleTable::Remove(uint32_t generation, const std::vector<CompiledRule>& rules) {
-  for (const bpf::rule_key& key : Keys(generation, rules)) bpf_map_delete_elem(map_, &key);
+  std::vector<bpf::rule_key> keys = Keys(generation, rules);
+  // A batch ends at what is not there, so that it is gone on with behind it.
+  for (size_t done = 0; done < keys.size(); ++done) {
+    auto count = static_cast<uint32_t>(keys.size() - done);
+    LIBBPF_OPTS(bpf_map_batch_opts, options);
+    if (bpf_map_delete_batch(map_, &keys[done], &count, &options) == 0) return;
+    done += count;
+  }
 }
 
 void RuleTable::RemoveOthers(const std::set<uint32_t>& generations) {

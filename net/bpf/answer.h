@@ -80,10 +80,10 @@ static __always_inline int set_tcp(struct __sk_buff* skb, __u32 at, __u32 before
 
 // Makes a reset of a segment, as RFC 9293 section 3.10.7.1 has it: whoever connects learns at once
 // that it is refused. The segment keeps its length, so its checksum is changed, not made.
-static __noinline int answer_reset(struct __sk_buff* skb, const struct packet* packet) {
+APART int answer_reset(struct __sk_buff* skb, const struct packet* packet) {
   const __u8 guest[6] = CUBE_GUEST_MAC, gateway[6] = CUBE_GATEWAY_MAC;
   __u32 words[2];  // ports, and data offset with flags and window
-  if (packet->flags & TCP_RST) return -1;
+  if (!packet || (packet->flags & TCP_RST)) return -1;
   if (bpf_skb_load_bytes(skb, L4, &words[0], 4) < 0) return -1;
   if (bpf_skb_load_bytes(skb, L4 + TCP_DOFF_AT, &words[1], 4) < 0) return -1;
   __u32 sequence = 0, acknowledged = 0;
@@ -110,8 +110,7 @@ static __noinline int answer_reset(struct __sk_buff* skb, const struct packet* p
 }
 
 // Makes an ICMP error of a packet: its header and 8 bytes are quoted. `extra`: its last 32 bits.
-static __noinline int answer_icmp(struct __sk_buff* skb, const struct packet* packet, __u32 code,
-                                  __u32 extra) {
+APART int answer_icmp(struct __sk_buff* skb, const struct packet* packet, __u32 code, __u32 extra) {
   const __u8 guest[6] = CUBE_GUEST_MAC, gateway[6] = CUBE_GATEWAY_MAC;
   struct {
     struct iphdr ip;
@@ -122,7 +121,7 @@ static __noinline int answer_icmp(struct __sk_buff* skb, const struct packet* pa
     __u8 quoted_l4[8];
   } answer;
   // Neither of an error, nor of what may be a part only (RFC 1122 section 3.2.2).
-  if (packet->is_error || packet->later_fragment) return -1;
+  if (!packet || packet->is_error || packet->later_fragment) return -1;
   __builtin_memset(&answer, 0, sizeof(answer));
   if (bpf_skb_load_bytes(skb, L4, answer.quoted_l4, 8) < 0) return -1;
   answer.quoted = packet->ip;

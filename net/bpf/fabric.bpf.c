@@ -20,8 +20,9 @@ struct outbound {
 static __always_inline __u32 error_reply(__u32 type, __u32 code) { return type << 8 | code; }
 
 // Chooses where the new flow of a packet goes. REASON_ALLOWED or why it goes nowhere.
-static __noinline int open_flow(struct outbound* out, const struct settings* set, struct slot* slot,
-                                struct flow* flow) {
+APART int open_flow(struct outbound* out, const struct settings* set, struct slot* slot,
+                    struct flow* flow) {
+  if (!out || !set || !slot || !flow) return REASON_NO_POLICY;
   __u32 range = set->first_port | (__u32)set->last_port << 16;
   __u8 protocol = out->key.protocol;
   if (out->packet.is_error) return REASON_NO_FLOW;
@@ -68,7 +69,8 @@ static __noinline int open_flow(struct outbound* out, const struct settings* set
 }
 
 // A flow that was let through by an earlier policy.
-static __noinline int judge_again(struct outbound* out, struct slot* slot, struct flow* flow) {
+APART int judge_again(struct outbound* out, struct slot* slot, struct flow* flow) {
+  if (!out || !slot || !flow) return REASON_NO_POLICY;
   if (flow->kind == FLOW_OUT || flow->kind == FLOW_PEEKED) {
     judge(&out->key, slot, out->policy, out->now, &out->verdict);
     if (out->verdict.reason != REASON_ALLOWED) return out->verdict.reason;
@@ -269,8 +271,9 @@ struct inbound {
 };
 
 // Fills in `in->to` by the flow that the packet belongs to. REASON_NO_FLOW if there is none.
-static __noinline int track_inward(struct inbound* in) {
+APART int track_inward(struct inbound* in) {
   struct reverse_key name;
+  if (!in) return REASON_NO_FLOW;
   inward_key(&in->packet, &name);
   struct flow_key* key = bpf_map_lookup_elem(&reverse, &name);
   if (!key) return REASON_NO_FLOW;
@@ -301,7 +304,8 @@ static __noinline int track_inward(struct inbound* in) {
 }
 
 // Enters a flow that the other side begins: `number`'s guest knows its peer as `remote`.
-static __noinline int accept_flow(struct inbound* in, __u32 remote, __u32 port, __u32 kind) {
+APART int accept_flow(struct inbound* in, __u32 remote, __u32 port, __u32 kind) {
+  if (!in) return REASON_NO_POLICY;
   struct slot* slot = get_slot(in->number);
   if (!slot || !slot->policy || in->packet.is_error) return REASON_NO_POLICY;
   __u8 protocol = in->packet.ip.protocol;

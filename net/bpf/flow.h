@@ -80,7 +80,8 @@ static __always_inline __u8 first_state(__u8 protocol) {
 }
 
 // Takes an outside name whose flow is no more. True if it is free now.
-static __noinline int reclaim(const struct reverse_key* name, __u64 now) {
+APART int reclaim(const struct reverse_key* name, __u64 now) {
+  if (!name) return 0;
   struct flow_key* key = bpf_map_lookup_elem(&reverse, name);
   if (!key) return 1;
   struct flow* flow = bpf_map_lookup_elem(&flows, key);
@@ -94,9 +95,9 @@ static __noinline int reclaim(const struct reverse_key* name, __u64 now) {
 }
 
 // Gives `flow` a source port that no other flow to the same target has. REASON_ALLOWED or _PORTS.
-static __noinline int choose_port(const struct flow_key* key, struct flow* flow, __u32 range,
-                                  __u64 now) {
+APART int choose_port(const struct flow_key* key, struct flow* flow, __u32 range, __u64 now) {
   struct reverse_key name;
+  if (!key || !flow) return REASON_PORTS;
   __u32 first = range & 0xffff, count = (range >> 16) - first + 1;
   reverse_of(flow, key->protocol, &name);
   for (__u32 i = 0; i < PORT_TRIES; i++) {

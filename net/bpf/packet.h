@@ -168,12 +168,12 @@ static __always_inline void count_reason(__u32 reason) {
   if (count) ++*count;
 }
 
-static __always_inline void note(const struct settings* set, const struct packet* packet,
-                                 __u32 slot, __u32 bytes, int inward, __u32 reason) {
-  count_reason(reason);
-  if (!(set->trace & (1u << (reason & 31)))) return;
+// Tells who traces. `packet` may be null. `what`: the reason, and from bit 8 on whether it goes
+// inward.
+APART int trace_packet(const struct packet* packet, __u32 slot, __u32 bytes, __u32 what) {
+  __u32 reason = what & 0xff, inward = what >> 8;
   struct trace_event* event = bpf_ringbuf_reserve(&trace, sizeof(*event), 0);
-  if (!event) return;
+  if (!event) return 0;
   __builtin_memset(event, 0, sizeof(*event));
   event->at = bpf_ktime_get_coarse_ns();
   event->slot = slot;
@@ -187,6 +187,13 @@ static __always_inline void note(const struct settings* set, const struct packet
     event->protocol = packet->ip.protocol;
   }
   bpf_ringbuf_submit(event, 0);
+  return 0;
+}
+
+static __always_inline void note(const struct settings* set, const struct packet* packet,
+                                 __u32 slot, __u32 bytes, int inward, __u32 reason) {
+  count_reason(reason);
+  if (set->trace & (1u << (reason & 31))) trace_packet(packet, slot, bytes, reason | inward << 8);
 }
 
 #endif  // CUBE_NET_BPF_PACKET_H_

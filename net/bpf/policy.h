@@ -17,8 +17,9 @@ static __always_inline int in_range(const struct port_range* range, __u8 protoco
 }
 
 // Allow beats deny beats the default. `fixed` comes before all of them.
-static __noinline int judge(const struct flow_key* key, const struct slot* slot, __u64 policy,
-                            __u64 now, struct verdict* verdict) {
+APART int judge(const struct flow_key* key, const struct slot* slot, __u64 policy, __u64 now,
+                struct verdict* verdict) {
+  if (!key || !slot || !verdict) return 0;
   verdict->kind = FLOW_OUT;
   verdict->reason = REASON_FIXED;
   __u32 flags = policy >> 32;

@@ -31,12 +31,13 @@ static __always_inline __u16 header_checksum(const struct iphdr* ip) {
 }
 
 // The packet within an ICMP error.
-static __noinline int rewrite_inner(struct __sk_buff* skb, const struct packet* packet,
-                                    const struct rewrite* to) {
+APART int rewrite_inner(struct __sk_buff* skb, const struct packet* packet,
+                        const struct rewrite* to) {
   struct {
     struct iphdr ip;
     __u16 l4[4];
   } before, after;
+  if (!packet || !to) return -1;
   if (bpf_skb_load_bytes(skb, L4 + 8, &before, sizeof(before)) < 0) return -1;
   after = before;
   after.ip.saddr = to->target;

@@ -1,0 +1,300 @@
+#include <arpa/inet.h>
+#include <poll.h>
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <cstring>
+#include <future>
+#include <thread>
+
+#include "net/peek_proxy.h"
+#include "net/resolver.h"
+#include "net/testing/fabric_fixture.h"
+
+// Names: what a guest's kernel asks the node's resolver, and where it is let to after.
+namespace cube::net::testing {
+namespace {
+
+Bytes Query(const std::string& name, uint16_t type, uint16_t id = 77) {
+  DnsQuestion question;
+  question.id = id;
+  for (size_t start = 0; start < name.size();) {
+    size_t end = std::min(name.find('.', start), name.size());
+    question.bytes.push_back(static_cast<uint8_t>(end - start));
+    question.bytes.insert(question.bytes.end(), name.begin() + static_cast<long>(start),
+                          name.begin() + static_cast<long>(end));
+    start = end + 1;
+  }
+  for (int byte : {0, type >> 8, type & 255, 0, 1}) {
+    question.bytes.push_back(static_cast<uint8_t>(byte));
+  }
+  return MakeDnsQuery(question, id);
+}
+
+// A name server of the world's, by UDP and TCP.
+class NameServer {
+ public:
+  explicit NameServer(const NetNamespace& world)
+      : udp_(world.Socket(SOCK_DGRAM, "192.0.2.80", 53)),
+        tcp_(world.Socket(SOCK_STREAM, "192.0.2.80", 53)),
+        stop_(std::move(NewEventFd().value())),
+        thread_([this] { Serve(); }) {}
+  ~NameServer() {
+    SignalEventFd(stop_.get());
+    thread_.join();
+  }
+  uint64_t asked() const { return asked_; }
+
+ private:
+  Bytes Answer(const Bytes& query, bool by_tcp) {
+    ++asked_;
+    auto question = ParseDnsQuery(query);
+    if (!question.ok()) return {};
+    const std::string& name = question->name;
+    if (name == "none.example.com") return MakeDnsError(*question, 3);
+    std::vector<DnsAddress> addresses = {{Address("192.0.2.80"), 60}};
+    if (name == "metadata.example.com") addresses = {{Address("169.254.169.254"), 60}};
+    if (name == "mixed.example.com") addresses.push_back({Address("10.0.0.1"), 60});
+    if (name == "long.example.com" && by_tcp) addresses.resize(60, {Address("198.51.100.7"), 60});
+    Bytes answer = MakeDnsAnswer(*question, DnsCode::kNoError, addresses);
+    if (name == "long.example.com" && !by_tcp) answer[2] |= 2;  // truncated
+    return answer;
+  }
+  void Serve() {
+    for (;;) {
+      pollfd fds[3] = {{stop_.get(), POLLIN, 0}, {udp_.get(), POLLIN, 0}, {tcp_.get(), POLLIN, 0}};
+      if (poll(fds, 3, -1) < 0 || fds[0].revents != 0) return;
+      Bytes query(2000);
+      if (fds[1].revents != 0) {
+        sockaddr_in from = {};
+        socklen_t length = sizeof from;
+        ssize_t n = recvfrom(udp_.get(), query.data(), query.size(), 0,
+                             reinterpret_cast<sockaddr*>(&from), &length);
+        query.resize(n > 0 ? static_cast<size_t>(n) : 0);
+        Bytes answer = Answer(query, false);
+        sendto(udp_.get(), answer.data(), answer.size(), 0, reinterpret_cast<sockaddr*>(&from),
+               length);
+      } else if (fds[2].revents != 0) {
+        UniqueFd peer(accept4(tcp_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+        ssize_t n = recv(peer.get(), query.data(), query.size(), 0);
+        query = n > 2 ? Bytes(query.begin() + 2, query.begin() + n) : Bytes();
+        Bytes answer = Answer(query, true);
+        answer.insert(answer.begin(), {static_cast<uint8_t>(answer.size() >> 8),
+                                       static_cast<uint8_t>(answer.size())});
+        send(peer.get(), answer.data(), answer.size(), MSG_NOSIGNAL);
+      }
+    }
+  }
+
+  UniqueFd udp_, tcp_, stop_;
+  std::atomic<uint64_t> asked_ = 0;
+  std::thread thread_;
+};
+
+class ProxiesTest : public FabricFixture {
+ protected:
+  void SetUp() override {
+    FabricFixture::SetUp();
+    auto resolver = Resolver::Create(io_, fabric_.get(), {.servers = {"192.0.2.80"}});
+    auto proxy = PeekProxy::Create(io_, fabric_.get());
+    ASSERT_TRUE(resolver.ok() && proxy.ok());
+    resolver_ = *resolver;
+    proxy_ = *proxy;
+    fabric_->SetProxyPorts(resolver_->port(), proxy_->port());
+    resolver_->Start();
+    proxy_->Start();
+    guest_ = Guest("one", Lists({"*.example.com"}, {"0.0.0.0/0"}, true));
+    slot_ = *fabric_->SlotOf("one");
+    thread_ = std::thread([this] { io_.run(); });
+    dns_ = guest_->space().Socket(SOCK_DGRAM);
+    ASSERT_EQ(Connect(dns_, kGatewayAddress, 53), 0);
+  }
+  void TearDown() override {
+    OnLoop([this] {
+      resolver_->Stop();
+      proxy_->Stop();
+    });
+    work_.reset();
+    thread_.join();
+    guest_.reset();
+    FabricFixture::TearDown();
+  }
+  // The fabric is of one thread.
+  void OnLoop(const std::function<void()>& act) {
+    std::promise<void> done;
+    asio::post(io_, [&] {
+      act();
+      done.set_value();
+    });
+    done.get_future().wait();
+  }
+  void SetPolicy(const Policy& policy) {
+    OnLoop([&] {
+      EXPECT_TRUE(fabric_->EnsureNetwork("one", policy).ok());
+      proxy_->Recheck(slot_);
+    });
+  }
+  // What the guest hears of a name.
+  DnsAnswer Ask(const std::string& name, uint16_t type = kDnsTypeA) {
+    Bytes query = Query(name, type), answer(2000);
+    EXPECT_EQ(send(dns_.get(), query.data(), query.size(), 0), static_cast<ssize_t>(query.size()));
+    ssize_t n = recv(dns_.get(), answer.data(), answer.size(), 0);
+    answer.resize(n > 0 ? static_cast<size_t>(n) : 0);
+    auto said = ParseDnsAnswer(answer, ParseDnsQuery(query).value(), 77);
+    EXPECT_TRUE(said.ok()) << name;
+    return said.ok() ? *said : DnsAnswer();
+  }
+  // Sends that to a server of the world's that echoes, and says what comes back, or "reset".
+  std::string Say(uint16_t port, const std::string& text, const char* address = kWorld) {
+    UniqueFd socket = guest_->space().Socket(SOCK_STREAM);
+    if (Connect(socket, address, port) != 0) return "refused";
+    send(socket.get(), text.data(), text.size(), MSG_NOSIGNAL);
+    char heard[2000];
+    ssize_t n = recv(socket.get(), heard, sizeof heard, 0);
+    return n < 0 ? "reset" : std::string(heard, static_cast<size_t>(n));
+  }
+
+  asio::io_context io_;
+  std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work_{
+      io_.get_executor()};
+  std::shared_ptr<Resolver> resolver_;
+  std::shared_ptr<PeekProxy> proxy_;
+  std::unique_ptr<GuestStack> guest_;
+  uint32_t slot_ = 0;
+  std::thread thread_;
+  UniqueFd dns_;
+};
+
+constexpr char kRequest[] = "GET / HTTP/1.1\r\nHost: good.example.com\r\n\r\n";
+constexpr char kForwarded[] =
+    "GET / HTTP/1.1\r\nHost: good.example.com\r\nConnection: close\r\n\r\n";
+
+TEST_F(ProxiesTest, NamesOfTheListOpenTheirAddresses) {
+  NameServer names(*world_);
+  EchoServer http(world_->Socket(SOCK_STREAM, kWorld, 80));
+  EchoServer other(world_->Socket(SOCK_STREAM, kWorld, 8080));
+  EXPECT_EQ(Say(80, kRequest), "refused");
+  DnsAnswer answer = Ask("Good.Example.com");
+  ASSERT_EQ(answer.addresses.size(), 1u);
+  EXPECT_EQ(answer.addresses[0].address, Address(kWorld));
+  EXPECT_EQ(Say(80, kRequest), kForwarded);
+  // The same address by another name, by none, and at another port.
+  EXPECT_EQ(Say(80, "GET / HTTP/1.1\r\nHost: evil.example.net\r\n\r\n"), "reset");
+  EXPECT_EQ(Say(80, "GET http://evil.example.net/ HTTP/1.1\r\nHost: good.example.com\r\n\r\n"),
+            "reset");
+  EXPECT_EQ(Say(80, "HELO\r\n"), "reset");
+  EXPECT_EQ(Say(8080, kRequest), "refused");
+  EXPECT_EQ(Say(80, kRequest, kOther), "refused");
+  EXPECT_EQ(http.served(), 1u);
+}
+
+TEST_F(ProxiesTest, NamesThatAreNotOnTheListAreNotAskedFor) {
+  NameServer names(*world_);
+  for (const char* name : {"example.com", "evil.example.net", "example.com.evil.net", "com"}) {
+    EXPECT_EQ(Ask(name).code, DnsCode::kRefused) << name;
+  }
+  EXPECT_EQ(names.asked(), 0u);
+  EXPECT_EQ(Ask("none.example.com").raw_code, 3);
+  // Of IPv6 there is nothing, which is said without asking.
+  DnsAnswer six = Ask("good.example.com", kDnsTypeAaaa);
+  EXPECT_EQ(six.code, DnsCode::kNoError);
+  EXPECT_TRUE(six.addresses.empty());
+  EXPECT_EQ(names.asked(), 1u);
+}
+
+TEST_F(ProxiesTest, NamesThatPointInsideAreEmpty) {
+  NameServer names(*world_);
+  EXPECT_TRUE(Ask("metadata.example.com").addresses.empty());
+  EXPECT_EQ(Say(80, kRequest, "169.254.169.254"), "refused");
+  DnsAnswer mixed = Ask("mixed.example.com");
+  ASSERT_EQ(mixed.addresses.size(), 1u);
+  EXPECT_EQ(mixed.addresses[0].address, Address(kWorld));
+  EXPECT_EQ(Say(80, kRequest, "10.0.0.1"), "refused");
+}
+
+TEST_F(ProxiesTest, ByTcp) {
+  NameServer names(*world_);
+  UniqueFd socket = guest_->space().Socket(SOCK_STREAM);
+  ASSERT_EQ(Connect(socket, kGatewayAddress, 53), 0);
+  for (uint16_t id : {1, 2}) {
+    Bytes query = Query("long.example.com", kDnsTypeA, id);
+    Bytes framed = {0, static_cast<uint8_t>(query.size())};
+    framed.insert(framed.end(), query.begin(), query.end());
+    ASSERT_GT(send(socket.get(), framed.data(), framed.size(), MSG_NOSIGNAL), 0);
+    uint8_t size[2];
+    ASSERT_EQ(recv(socket.get(), size, 2, MSG_WAITALL), 2);
+    Bytes answer(static_cast<size_t>(size[0]) << 8 | size[1]);
+    ASSERT_EQ(recv(socket.get(), answer.data(), answer.size(), MSG_WAITALL),
+              static_cast<ssize_t>(answer.size()));
+    auto said = ParseDnsAnswer(answer, ParseDnsQuery(query).value(), id);
+    ASSERT_TRUE(said.ok());
+    EXPECT_EQ(said->addresses.size(), 60u);
+  }
+  // More than a datagram holds: who asked by UDP is told to ask by TCP.
+  EXPECT_TRUE(Ask("long.example.com").truncated);
+}
+
+TEST_F(ProxiesTest, WhatIsNoQueryHasNoAnswer) {
+  NameServer names(*world_);
+  for (const Bytes& bytes : {Bytes{}, Bytes(11, 0), Bytes(500, 0xc0), Bytes(12, 0xff)}) {
+    send(dns_.get(), bytes.data(), bytes.size(), 0);
+  }
+  EXPECT_EQ(Ask("good.example.com").addresses.size(), 1u);
+}
+
+TEST_F(ProxiesTest, TlsByItsServerName) {
+  NameServer names(*world_);
+  EchoServer tls(world_->Socket(SOCK_STREAM, kWorld, 443));
+  ASSERT_EQ(Ask("good.example.com").addresses.size(), 1u);
+  auto hello = [](const std::string& name) {
+    std::string extension = {0,
+                             0,
+                             0,
+                             static_cast<char>(name.size() + 5),
+                             0,
+                             static_cast<char>(name.size() + 3),
+                             0,
+                             0,
+                             static_cast<char>(name.size())};
+    extension += name;
+    std::string body = std::string("\3\3") + std::string(32, 'r') +
+                       std::string("\0\0\2\x13\1\1\0", 7) + std::string(1, '\0') +
+                       static_cast<char>(extension.size()) + extension;
+    std::string handshake = std::string("\1\0\0", 3) + static_cast<char>(body.size()) + body;
+    return std::string("\x16\3\1\0", 4) + static_cast<char>(handshake.size()) + handshake;
+  };
+  EXPECT_EQ(Say(443, hello("good.example.com")), hello("good.example.com"));
+  EXPECT_EQ(Say(443, hello("evil.example.net")), "reset");
+  EXPECT_EQ(Say(443, kRequest), "reset");
+  EXPECT_EQ(tls.served(), 1u);
+}
+
+TEST_F(ProxiesTest, AListThatChangesEndsConnections) {
+  NameServer names(*world_);
+  EchoServer http(world_->Socket(SOCK_STREAM, kWorld, 80));
+  ASSERT_EQ(Ask("good.example.com").addresses.size(), 1u);
+  UniqueFd socket = guest_->space().Socket(SOCK_STREAM);
+  ASSERT_EQ(Connect(socket, kWorld, 80), 0);
+  ASSERT_GT(send(socket.get(), kRequest, strlen(kRequest), 0), 0);
+  char heard[200];
+  ASSERT_GT(recv(socket.get(), heard, sizeof heard, 0), 0);
+  SetPolicy(Lists({"*.example.org"}, {"0.0.0.0/0"}, true));
+  EXPECT_EQ(recv(socket.get(), heard, sizeof heard, 0), -1);
+  EXPECT_EQ(errno, ECONNRESET);
+  EXPECT_EQ(Ask("good.example.com").code, DnsCode::kRefused);
+  // Without any list: names are asked for if there is an internet to reach.
+  SetPolicy(Policy());
+  EXPECT_EQ(Ask("good.example.com").addresses.size(), 1u);
+  SetPolicy(Lists({kWorld}, {"0.0.0.0/0"}, true));
+  EXPECT_EQ(Ask("good.example.com").code, DnsCode::kRefused);
+}
+
+TEST(HostNameServersTest, OfIpv4) {
+  EXPECT_EQ(HostNameServers("# x\nnameserver 192.0.2.1\nsearch a\nnameserver fe80::1\n"
+                            "nameserver 192.0.2.2\n"),
+            (std::vector<std::string>{"192.0.2.1", "192.0.2.2"}));
+}
+
+}  // namespace
+}  // namespace cube::net::testing

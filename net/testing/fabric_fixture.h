@@ -1,0 +1,48 @@
+#ifndef CUBE_NET_TESTING_FABRIC_FIXTURE_H_
+#define CUBE_NET_TESTING_FABRIC_FIXTURE_H_
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "net/fabric.h"
+#include "net/testing/network.h"
+
+namespace cube::net::testing {
+
+// A host with a fabric, 203.0.113.1 on the uplink "up", and an internet behind 203.0.113.2 that has
+// 192.0.2.80 and 198.51.100.7; all in network namespaces of their own.
+class FabricFixture : public ::testing::Test {
+ protected:
+  static constexpr const char* kWorld = "192.0.2.80";
+  static constexpr const char* kOther = "198.51.100.7";
+  static constexpr const char* kHost = "203.0.113.1";
+
+  static void SetUpTestSuite();
+  static void TearDownTestSuite();
+  void SetUp() override;
+  void TearDown() override;
+
+  static FabricOptions Options();
+  // Takes a TAP, for the sandbox `id` under that policy.
+  UniqueFd Sandbox(const std::string& id, const Policy& policy = Policy());
+  std::unique_ptr<GuestStack> Guest(const std::string& id, const Policy& policy = Policy());
+  static Policy Lists(const std::vector<std::string>& allow, const std::vector<std::string>& deny,
+                      bool internet);
+  // Sends "ping" and hears it; 0 or errno.
+  static int Echo(const UniqueFd& socket);
+  // A connection of the guest's to an echo server, tried out; 0 or errno.
+  static int TryTcp(const GuestStack& guest, const std::string& address, uint16_t port);
+  static int TryUdp(const GuestStack& guest, const std::string& address, uint16_t port);
+
+  static std::optional<NetNamespace> world_;
+  static std::optional<NetNamespace> host_;  // this one
+  std::unique_ptr<Fabric> fabric_;
+};
+
+}  // namespace cube::net::testing
+
+#endif  // CUBE_NET_TESTING_FABRIC_FIXTURE_H_
