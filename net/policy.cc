@@ -162,7 +162,7 @@ Result<std::string> ParseDomain(std::string_view text) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 32) : c;
   });
   if (name.ends_with('.')) name.pop_back();
-  if (name == "*") return name;
+  if (text == "*") return name;
   std::string_view rest = name;
   if (rest.starts_with("*.")) rest.remove_prefix(2);
   bool good = !rest.empty() && name.size() <= kMaxName;
