@@ -291,9 +291,20 @@ TEST_F(TrafficTest, TenThousandFlowsAtOnce) {
   for (int i = 0; i < kFlows; ++i) {
     frame.source_port = static_cast<uint16_t>(2000 + i);
     ASSERT_TRUE(WriteFrame(tap.get(), frame.Build()));
-    while (i - count > 100) ASSERT_TRUE(hear(10'000)) << count << " of " << i;
+    while (i - count > 100 && hear(500)) {
+    }
   }
-  while (count < kFlows) ASSERT_TRUE(hear(10'000)) << count;
+  // What was lost on the way is sent again.
+  for (int rounds = 0; count < kFlows; ++rounds) {
+    ASSERT_LT(rounds, 20) << count;
+    while (count < kFlows && hear(500)) {
+    }
+    for (int i = 0; i < kFlows; ++i) {
+      frame.source_port = static_cast<uint16_t>(2000 + i);
+      if (heard[frame.source_port]) continue;
+      ASSERT_TRUE(WriteFrame(tap.get(), frame.Build()));
+    }
+  }
   Reaper reaper(&fabric_->programs());
   while (!reaper.Step()) {
   }
