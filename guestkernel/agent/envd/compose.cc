@@ -36,6 +36,10 @@ void Compose::OnBody(std::string_view bytes) {
   if (bytes.size() > kMaxBody - body_.size()) {
     return Fail({Code::kInvalidArgument, "at most 1 MiB of paths are possible"});
   }
+  if (!memory_.Keep(body_.size() + bytes.size())) {
+    failed_ = true;
+    return SendError(response_, 503, context_->memory->Refusal());
+  }
   body_ += bytes;
 }
 

@@ -20,7 +20,7 @@ namespace cube::agent::envd {
 class Compose final : public http::Handler {
  public:
   Compose(http::Response* response, Context* context, WatcherTable* watchers)
-      : context_(context), watchers_(watchers), response_(response) {}
+      : context_(context), watchers_(watchers), response_(response), memory_(context->memory) {}
   ~Compose() override { context_->loop->Cancel(next_); }
 
   void OnBody(std::string_view bytes) override;
@@ -37,6 +37,7 @@ class Compose final : public http::Handler {
   WatcherTable* watchers_;
   http::Response* response_;
   std::string body_;
+  MemoryBudget::Lease memory_;
   std::vector<UniqueFd> sources_;
   size_t source_ = 0;  // that is being copied
   std::optional<FileTarget> file_;

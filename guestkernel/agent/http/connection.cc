@@ -197,6 +197,7 @@ void Connection::BeginExchange() {
   const Request& request = parser_->request();
   close_after_ = !request.keep_alive;
   bodiless_ = request.method == "HEAD";
+  for (const auto& [name, value] : request.fields) head_size_ += name.size() + value.size();
   handler_ = shared_->route(request, this);
   if (!request.expects_continue) return;
   if (reply_ == Reply::kNone) {
@@ -209,6 +210,7 @@ void Connection::BeginExchange() {
 void Connection::EndExchange() {
   handler_.reset();
   parser_.reset();
+  head_size_ = 0;
   if (close_after_) {
     if (body_ended_) return Close();
     return Linger();
@@ -318,7 +320,7 @@ void Connection::Close() {
   socket_.Reset();
   std::string().swap(out_);
   std::string().swap(unparsed_);
-  sent_ = 0;
+  sent_ = head_size_ = 0;
   CountMemory();
   shared_->loop->Defer([self = shared_from_this()] { self->on_closed_(); });
 }

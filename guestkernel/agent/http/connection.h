@@ -80,7 +80,7 @@ class Connection final : public Response, public std::enable_shared_from_this<Co
   void Linger();
   void Close();
   void OnIdle();
-  void CountMemory() { memory_.Count(out_.size() + unparsed_.size()); }
+  void CountMemory() { memory_.Count(out_.size() + unparsed_.size() + head_size_); }
 
   const Shared* shared_;
   UniqueFd socket_;
@@ -89,7 +89,8 @@ class Connection final : public Response, public std::enable_shared_from_this<Co
   std::unique_ptr<Handler> handler_;       // from the head of a request to the end of its response
   std::string unparsed_;
   std::string out_;
-  size_t sent_ = 0;  // of `out_`
+  size_t sent_ = 0;       // of `out_`
+  size_t head_size_ = 0;  // of the request at hand, about
   MemoryBudget::Lease memory_;
   Reply reply_ = Reply::kNone;
   bool has_head_ = false;    // the request's head is whole

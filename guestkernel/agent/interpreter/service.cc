@@ -147,13 +147,18 @@ class ContextHandler final : public Handler {
   using Use = std::function<void(ContextHandler* handler, const std::string& body)>;
 
   ContextHandler(Response* response, Use use)
-      : response_(std::make_shared<Response*>(response)), use_(std::move(use)) {}
+      : response_(std::make_shared<Response*>(response)),
+        use_(std::move(use)),
+        memory_(response->memory()) {}
   ~ContextHandler() override { *response_ = nullptr; }
 
   void OnBody(std::string_view bytes) override {
     if (bytes.size() > kMaxContextBody - body_.size()) {
       SendText(*response_, 413, Format("the request is larger than %zu bytes", kMaxContextBody));
       return;
+    }
+    if (!memory_.Keep(body_.size() + bytes.size())) {
+      return SendText(*response_, 503, (*response_)->memory()->Refusal());
     }
     body_ += bytes;
   }
@@ -181,6 +186,7 @@ class ContextHandler final : public Handler {
   std::shared_ptr<Response*> response_;  // what it points to becomes null with the handler
   Use use_;
   std::string body_;
+  MemoryBudget::Lease memory_;
 };
 
 std::unique_ptr<Handler> List(Interpreter* interpreter, Response* response) {
