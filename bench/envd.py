@@ -11,6 +11,8 @@ answer's last, each on a new connection, as the SDK's first request is:
   bash            /bin/bash -c true
   echo            what commands.run('echo hello') sends: /bin/bash -l -c 'echo hello'
   up, down        a file of so many MiB by POST and GET /files
+  start           user-mode processor time of the daemon as a program of this host, where user mode is as
+                  fast as in a guest, from exec to its first answer
 What the agent is resident with is read in the guest, from /proc/1/status, at the end; and before all
 else the processor time it has taken so far, which is from its start to the clone's first request, all
 warming up included.
@@ -21,6 +23,7 @@ import base64
 import contextlib
 import json
 import os
+import signal
 import socket
 import statistics
 import struct
@@ -85,6 +88,27 @@ def report(name, seconds):
 ECHO = ("/bin/bash", ["-l", "-c", "echo hello"])
 
 
+def measure_start(args):
+    times = []
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for _ in range(args.clones):
+        pid = os.posix_spawn(args.program, [args.program, str(port)], os.environ)
+        while True:
+            try:
+                stream = socket.create_connection(("127.0.0.1", port))
+                break
+            except ConnectionRefusedError:
+                pass
+        with stream:
+            stream.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            stream.recv(4096)
+        os.kill(pid, signal.SIGKILL)
+        times.append(os.wait4(pid, 0)[2].ru_utime)
+    report("start", times)
+
+
 def measure_first(args, clone):
     times = []
     for _ in range(args.clones):
@@ -132,6 +156,7 @@ def main():
     parser.add_argument("--kernel", default=os.path.join(BIN, "guestkernel/vmlinux"))
     parser.add_argument("--initrd", default=os.path.join(BIN, "guestkernel/agent-initramfs"))
     parser.add_argument("--rootfs", default=os.path.join(BIN, "guestkernel/debian.ext4"))
+    parser.add_argument("--program", default=os.path.join(BIN, "guestkernel/agent/envd/envd_program"))
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--clones", type=int, default=10)
     parser.add_argument("--mebibytes", type=int, default=32)
@@ -158,6 +183,7 @@ def main():
                 run("stop", name, stdout=subprocess.DEVNULL)
                 process.wait()
 
+        measure_start(args)
         measure_first(args, clone)
         with clone() as served:
             measure(args, served)
