@@ -2,6 +2,8 @@
 //
 //   cube-bench create [--socket PATH] [--template T] [--rounds N] [--concurrency N...]
 //                     [--rate N...] [--burst N...] [--pause N]
+//   cube-bench claims   everything, beside peers, with verdicts (bench/claims)
+//   cube-bench compare  two reports of it
 //
 // Closed loop: so many clients, each creating one sandbox after another, which is killed outside
 // the time that counts. Open loop: creates at random moments (Poisson), so many a second, timed
@@ -24,6 +26,7 @@
 #include <thread>
 #include <vector>
 
+#include "bench/claims/claims_command.h"
 #include "pool/client_connection.h"
 
 namespace cube::pool {
@@ -239,7 +242,10 @@ int main(int argc, char** argv) {
   create->add_option("--rate", words.rate, "open loop: creates a second");
   create->add_option("--burst", words.burst, "so many at once");
   create->add_option("--pause", words.pause, "pauses and resumes of one sandbox");
+  int status = 0;
+  cube::bench::AddClaimsCommands(&app, &status);
   CLI11_PARSE(app, argc, argv);
+  if (!create->parsed()) return status;
   PrintMachine();
   printf(
       "\n| | creates | warm | median | p90 | p99 | least | most "

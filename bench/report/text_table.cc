@@ -59,15 +59,28 @@ std::string Measurements(const Report& report) {
   return text;
 }
 
+std::vector<double> PlacesOf(const Curve& curve) {
+  std::vector<double> places;
+  for (const Curve::Point& point : curve.points) places.push_back(point.x);
+  return places;
+}
+
+// Curves of a group with the same places share a table.
 std::string Curves(const Report& report) {
   std::string text;
-  for (const Curve& curve : report.curves) {
-    Row head = {curve.group + ", " + curve.x_label}, row = {curve.name + ", " + curve.y_label};
-    for (const Curve::Point& point : curve.points) {
-      head.push_back(ShortNumber(point.x));
-      row.push_back(ShortNumber(point.y));
+  std::set<std::pair<std::string, std::vector<double>>> done;
+  for (const Curve& first : report.curves) {
+    const std::vector<double> places = PlacesOf(first);
+    if (!done.insert({first.group, places}).second) continue;
+    Row head = {first.group + ", " + first.x_label};
+    for (double place : places) head.push_back(ShortNumber(place));
+    std::vector<Row> rows;
+    for (const Curve& one : report.curves) {
+      if (one.group != first.group || PlacesOf(one) != places) continue;
+      rows.push_back({one.name + (one.is_peer ? " (peer), " : ", ") + one.y_label});
+      for (const Curve::Point& point : one.points) rows.back().push_back(ShortNumber(point.y));
     }
-    text += "\n" + TextTable(head, {row});
+    text += "\n" + TextTable(head, rows);
   }
   return text;
 }
