@@ -30,6 +30,8 @@ Status SnapshotShelf::Open() {
   std::error_code failed;
   fs::create_directories(folder_, failed);
   if (!failed) fs::permissions(folder_, fs::perms::owner_all, failed);
+  // One name for each folder, whatever links and slashes lead to it: they are compared.
+  if (!failed) folder_ = fs::canonical(folder_, failed);
   if (failed) return Errorf("%s: %s", folder_.c_str(), failed.message().c_str());
   CUBE_ASSIGN(std::vector<SnapshotRecord> all, store_->Snapshots());
   for (SnapshotRecord& record : all) records_.emplace(record.id, std::move(record));
@@ -70,37 +72,61 @@ std::vector<SnapshotRecord> SnapshotShelf::Named() const {
   return named;
 }
 
-const std::string& SnapshotShelf::Parent(const std::string& path) {
+std::string SnapshotShelf::NameOf(const std::string& path) const {
+  const std::string mine = folder_ + "/";
+  if (path.starts_with(mine) && path.find('/', mine.size()) == std::string::npos) return path;
+  std::error_code failed;
+  fs::path name = fs::weakly_canonical(path, failed);
+  if (failed) name = fs::path(path).lexically_normal();
+  // A folder's path does not end with a slash here.
+  return name.has_filename() ? name : name.parent_path();
+}
+
+Result<std::string> SnapshotShelf::Parent(const std::string& path) {
   auto found = parents_.find(path);
   if (found != parents_.end()) return found->second;
-  std::string parent;
   auto manifest = snapshot::Manifest::Load(path);
-  if (manifest.ok() && !manifest->parent.empty()) {
-    parent = (fs::path(path) / manifest->parent_path).lexically_normal();
-    // A folder's path does not end with a slash here.
-    if (parent.size() > 1 && parent.ends_with('/')) parent.pop_back();
+  if (!manifest.ok()) {
+    // One that is being written has its name once it is whole: what it says then is not known now.
+    std::error_code failed;
+    if (!fs::exists(path, failed) && !failed) return std::string();
+    return manifest.error();
+  }
+  std::string parent;
+  if (!manifest->parent.empty()) {
+    parent = NameOf(fs::path(path) / manifest->parent_path);
   }
   return parents_[path] = parent;
 }
 
 size_t SnapshotShelf::Depth(const std::string& path) {
   size_t depth = 0;
-  for (std::string at = Parent(path); !at.empty() && depth < kMaxDepth; at = Parent(at)) ++depth;
+  for (auto at = Parent(path); at.ok() && !at->empty() && depth < kMaxDepth; at = Parent(*at)) {
+    ++depth;
+  }
   return depth;
 }
 
 void SnapshotShelf::Collect(const std::set<std::string>& roots) {
-  std::set<std::string> needed;
-  auto need = [&](const std::string& path) {
-    for (std::string at = path; !at.empty() && needed.insert(at).second; at = Parent(at)) {
-    }
-  };
-  for (const std::string& root : roots) need(root);
+  std::set<std::string> needed, starts;
+  for (const std::string& root : roots) starts.insert(NameOf(root));
   for (const auto& [id, record] : records_) {
-    if (record.named) need(record.path);
+    if (record.named) starts.insert(NameOf(record.path));
+  }
+  for (const std::string& start : starts) {
+    std::string at = start;
+    while (!at.empty() && needed.insert(at).second) {
+      auto parent = Parent(at);
+      if (!parent.ok()) {
+        spdlog::error("no snapshot is deleted: {}", parent.error().message());
+        return;
+      }
+      at = std::move(*parent);
+    }
   }
   for (auto record = records_.begin(); record != records_.end();) {
-    if (needed.contains(record->second.path) || !store_->RemoveSnapshot(record->first).ok()) {
+    if (needed.contains(NameOf(record->second.path)) ||
+        !store_->RemoveSnapshot(record->first).ok()) {
       ++record;
     } else {
       record = records_.erase(record);

@@ -33,19 +33,22 @@ class SnapshotShelf {
   // How many diffs lie upon the last base from the folder `path`.
   size_t Depth(const std::string& path);
   // Deletes what none of `roots`, folders, and no client needs. Folders that nobody knows as well.
+  // A root need not be there yet. Nothing is deleted while it cannot be told what one builds on.
   void Collect(const std::set<std::string>& roots);
   // Whether a whole snapshot is there.
   static bool IsWhole(const std::string& path);
   size_t size() const { return records_.size(); }
 
  private:
-  // The folder that the diff in `path` builds on; "" for a base.
-  const std::string& Parent(const std::string& path);
+  // A folder's one name, without links.
+  std::string NameOf(const std::string& path) const;
+  // The folder that the diff in `path` builds on; "" for a base, and for what is not there yet.
+  Result<std::string> Parent(const std::string& path);
 
   Store* store_;
   std::string folder_;
   std::map<std::string, SnapshotRecord> records_;  // by id
-  std::map<std::string, std::string> parents_;     // by path
+  std::map<std::string, std::string> parents_;     // by name
 };
 
 }  // namespace cube::pool
