@@ -56,7 +56,7 @@ Result<ChildRun> BootQemu(const TrialOptions& options) {
                         "-kernel",
                         options.bzimage,
                         "-initrd",
-                        options.initrd,
+                        options.boot_initrd,
                         "-append",
                         "console=ttyS0 quiet reboot=t panic=-1 tsc=reliable no_timer_check "
                         "noreplace-smp percpu_alloc=page rodata=off"}));
@@ -83,7 +83,7 @@ Status MeasureBoots(const TrialOptions& options, Report* report) {
   for (uint64_t round = 0; round < options.Rounds(5); ++round) {
     CUBE_ASSIGN(ChildRun run,
                 RunChildWell({options.vmm, "run", "--boot", "--json", "--kernel", options.kernel,
-                              "--initrd", options.initrd, "--memory",
+                              "--initrd", options.boot_initrd, "--memory",
                               std::to_string(options.memory_mib), "--", "/bin/true"}));
     whole.samples.push_back(run.ms);
     CUBE_ASSIGN(auto of, PhasesOf(run.output));

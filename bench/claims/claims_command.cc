@@ -82,7 +82,8 @@ int Publish(const ClaimsWords& words, const char* name, const Result<Report>& re
 
 // Whether what is needed is there.
 Status Check(const TrialOptions& options) {
-  for (const std::string& file : {options.kernel, options.initrd, options.rootfs}) {
+  for (const std::string& file :
+       {options.kernel, options.initrd, options.boot_initrd, options.rootfs}) {
     if (access(file.c_str(), R_OK) != 0) {
       return ErrnoError("%s (tools/claims.sh makes it)", file.c_str());
     }
@@ -126,6 +127,7 @@ void AddOptions(CLI::App* command, ClaimsWords* words) {
   options.cubed = BesideThisOne("cubed");
   options.kernel = images + "vmlinux";
   options.initrd = images + "agent-initramfs.cpio";
+  options.boot_initrd = images + "initramfs.cpio";
   options.rootfs = images + "code.ext4";
   options.bzimage = images + "bzImage";
   command->add_option("--out", words->folder, "folder for the reports")->capture_default_str();
@@ -137,6 +139,7 @@ void AddOptions(CLI::App* command, ClaimsWords* words) {
                                  {"--cubed", &options.cubed},
                                  {"--kernel", &options.kernel},
                                  {"--initrd", &options.initrd},
+                                 {"--boot-initrd", &options.boot_initrd},
                                  {"--rootfs", &options.rootfs},
                                  {"--bzimage", &options.bzimage}}) {
     command->add_option(name, *to)->capture_default_str();

@@ -98,7 +98,11 @@ class Freezes {
     std::vector<double> samples;
     for (uint64_t round = 0; round < rounds_; ++round) {
       double ms = 0;
-      CUBE_TRY(once(&ms));
+      Status status = once(&ms);
+      if (!status.ok()) {
+        return Errorf("%s, round %llu, %llu MiB: %s", name, static_cast<unsigned long long>(round),
+                      static_cast<unsigned long long>(mib_), status.error().message().c_str());
+      }
       samples.push_back(ms);
     }
     Add(name, std::move(samples));

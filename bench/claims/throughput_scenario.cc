@@ -20,11 +20,11 @@ struct Kind {
 const Kind kKinds[] = {
     {"root disk, written",
      "dd oflag=direct bs=1M, 64 MiB, from exec to exit",
-     {"/bin/dd", "if=/dev/zero", "of=/root/bench", "bs=1M", kCount, "oflag=direct",
+     {"/bin/dd", "if=/dev/zero", "of=/home/user/bench", "bs=1M", kCount, "oflag=direct",
       "conv=notrunc"}},
     {"root disk, read",
      "dd iflag=direct bs=1M, 64 MiB, from exec to exit",
-     {"/bin/dd", "if=/root/bench", "of=/dev/null", "bs=1M", kCount, "iflag=direct"}},
+     {"/bin/dd", "if=/home/user/bench", "of=/dev/null", "bs=1M", kCount, "iflag=direct"}},
 };
 
 }  // namespace
