@@ -359,6 +359,7 @@ void Machine::Quiesce() {
 }
 
 void Machine::Resume() {
+  serial_->Resume();
   for (auto& device : virtio_) device->Resume();
 }
 

@@ -96,6 +96,13 @@ Status Serial::Load(StateReader* state) {
   return OkStatus();
 }
 
+void Serial::Resume() {
+  std::lock_guard lock(mutex_);
+  // The edge may have been on its way to the interrupt controllers when their state was taken. No
+  // other comes while the line is up; a driver that has nothing to do for it passes it over.
+  if (asserted_) irq_.Trigger();
+}
+
 uint8_t Serial::Cause() const {
   if ((interrupt_enable_ & kEnableReceived) != 0 && !received_.empty()) return kCauseReceived;
   if ((interrupt_enable_ & kEnableTransmitEmpty) != 0 && transmit_empty_pending_) {

@@ -38,6 +38,8 @@ class Serial : public vmm::BusDevice {
   static constexpr uint32_t kStateVersion = 1;
   void Save(StateWriter* state) const;
   Status Load(StateReader* state);
+  // The guest goes on, here or where the state was loaded: interrupts reach it from here on.
+  void Resume();
 
   const vmm::IrqLine& irq() const { return irq_; }
 

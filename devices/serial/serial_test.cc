@@ -63,6 +63,25 @@ TEST_F(SerialTest, ReceivesInOrderAndInterruptsUntilEmpty) {
   EXPECT_EQ(In(0), 0);
 }
 
+// KVM passes an interrupt on some time after it was triggered: what was frozen meanwhile has not
+// seen it, and never will unless it comes again.
+TEST_F(SerialTest, AnInterruptThatWasOnItsWayComesAgain) {
+  Out(1, 1);
+  Type("a");
+  EXPECT_EQ(Interrupts(), 1u);
+  StateWriter state;
+  serial_.Save(&state);
+  Serial restored(vmm::IrqLine::Create().value(), [](uint8_t) {});
+  StateReader reader(state.bytes(), "serial");
+  ASSERT_TRUE(restored.Load(&reader).ok());
+  restored.Resume();
+  EXPECT_EQ(DrainEventFd(restored.irq().eventfd()), 1u);
+
+  EXPECT_EQ(In(0), 'a');
+  serial_.Resume();
+  EXPECT_EQ(Interrupts(), 0u);
+}
+
 TEST_F(SerialTest, TheReceiveQueueIsBounded) {
   EXPECT_EQ(Type(std::string(5000, 'z')), Serial::kReceiveLimit);
   EXPECT_EQ(Type("more"), 0u);
