@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "pool/jail/place.h"
 
 namespace cube::api {
 namespace {
@@ -51,8 +52,10 @@ Task<LinkResult> Try(asio::io_context& io, std::string vsock, uint16_t port) {
   result.fault = LinkFault::kNoMachine;
   boost::system::error_code failed;
   asio::local::stream_protocol::endpoint endpoint;
-  if (vsock.size() >= 108) co_return result;
-  endpoint.path(vsock);
+  // The machine may have put a link in its place.
+  auto place = pool::OpenNoLinks(vsock, O_PATH);
+  if (!place.ok()) co_return result;
+  endpoint.path(Format("/proc/self/fd/%d", place->get()));
   link->socket.open(asio::local::stream_protocol(), failed);
   if (failed) co_return result;
   fcntl(link->socket.native_handle(), F_SETFD, FD_CLOEXEC);

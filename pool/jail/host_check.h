@@ -13,7 +13,7 @@ namespace cube::pool {
 // error names what is missing.
 Status CheckHost();
 
-// `cube-jail`, which lies beside this program.
+// `cube-jail`, which lies beside this program; $CUBE_JAIL names another.
 Result<std::string> FindHelper();
 // A program by its path, or by its name in $PATH: without links, and executable by everybody.
 Result<std::string> FindProgram(const std::string& name);

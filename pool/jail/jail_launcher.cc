@@ -30,7 +30,7 @@ namespace json = boost::json;
 
 constexpr size_t kMaxDepth = 100;
 // Of a machine beside its guest's memory: the VMM, page tables, shadows of page tables, page cache.
-constexpr uint64_t kVmmBytes = uint64_t{64} << 20;
+constexpr uint64_t kVmmBytes = uint64_t{128} << 20;
 constexpr uint32_t kZygoteProcesses = 2048;
 // How often it is looked whether the last process of something has ended.
 constexpr milliseconds kLeavingPause(20);
@@ -117,7 +117,8 @@ Result<JailLauncher::Needed> JailLauncher::NeedsOf(const std::string& folder) co
 
 CgroupLimits JailLauncher::LimitsOf(uint64_t memory_bytes) const {
   CgroupLimits limits;
-  limits.memory_bytes = memory_bytes + memory_bytes / 4 + kVmmBytes;
+  // While a snapshot is written, what the guest changes is there twice.
+  limits.memory_bytes = 2 * memory_bytes + kVmmBytes;
   limits.processes = config_.processes;
   limits.io_bytes_per_second = config_.io_mib_per_second << 20;
   limits.io_device = disk_;
