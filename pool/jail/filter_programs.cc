@@ -209,7 +209,9 @@ void AddMachine(List* list) {
 }
 
 void AddDisk(List* list) {
-  list->Allow({SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter), SCMP_SYS(io_uring_register)});
+  // linkat: an overlay gets its name in a snapshot once it is whole.
+  list->Allow({SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter), SCMP_SYS(io_uring_register),
+               SCMP_SYS(linkat)});
 }
 
 // What puts clones into their jails, and what a program's start takes.
