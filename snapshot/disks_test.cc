@@ -155,6 +155,17 @@ TEST_F(DisksTest, NothingIsCopiedFromAFileThatCanBeLinked) {
   EXPECT_LE(static_cast<uint64_t>(layer.st_blocks) * 512, 6 * kBlock);
 }
 
+// The only name of a file goes with the snapshot that has it; the machine still has the file.
+TEST_F(DisksTest, AnotherSnapshotAfterOneThatWasDeleted) {
+  Written booted = Boot();
+  booted.Write(3, 2, 4);
+  for (const char* name : {"one", "two", "three"}) {
+    Snapshot taken = Take(name, &booted.disk, nullptr);
+    EXPECT_EQ(Clone(taken).content, booted.content);
+    fs::remove_all(scratch_.Path(name));
+  }
+}
+
 TEST_F(DisksTest, AnOverlayWithANameIsCopied) {
   Disk disk = Disk::Open({.base = image_, .overlay = scratch_.Path("overlay")}).value();
   Written named = {std::move(disk), content_};

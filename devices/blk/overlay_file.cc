@@ -236,7 +236,11 @@ Result<bool> OverlayFile::Link(const std::string& path) const {
   const std::string self = Format("/proc/self/fd/%d", fd());
   if (linkat(AT_FDCWD, self.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) == 0) return true;
   if (errno == EXDEV) return false;
-  return ErrnoError("cannot make %s", path.c_str());
+  Error error = ErrnoError("cannot make %s", path.c_str());
+  // Linux gives no name to a file that has had one, and has lost it (linkat(2), ENOENT).
+  struct stat info;
+  if (fstat(fd(), &info) == 0 && info.st_nlink == 0) return false;
+  return error;
 }
 
 Status OverlayFile::Reset() {

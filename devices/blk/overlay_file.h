@@ -75,7 +75,8 @@ class OverlayFile {
   // Makes the file a layer without syncing it: all bits and the header are written. For a file that
   // nobody writes any more; also in another process that has it.
   Status Seal() const;
-  // Gives a sealed temporary file the name `path`; false if it is of another file system.
+  // Gives a sealed temporary file the name `path`; false if it is of another file system, or has had a
+  // name and lost it.
   Result<bool> Link(const std::string& path) const;
   // Forgets every block, in the file first.
   Status Reset();
