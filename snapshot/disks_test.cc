@@ -162,6 +162,9 @@ TEST_F(DisksTest, AnotherSnapshotAfterOneThatWasDeleted) {
   for (const char* name : {"one", "two", "three"}) {
     Snapshot taken = Take(name, &booted.disk, nullptr);
     EXPECT_EQ(Clone(taken).content, booted.content);
+    struct stat layer;
+    ASSERT_EQ(stat((scratch_.Path(name) + "/disk-vda").c_str(), &layer), 0);
+    EXPECT_EQ(layer.st_mode & 0777, 0644u);
     fs::remove_all(scratch_.Path(name));
   }
 }

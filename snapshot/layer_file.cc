@@ -1,6 +1,7 @@
 #include "snapshot/layer_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <vector>
@@ -34,6 +35,8 @@ Result<LayerFile> WriteLayer(const std::string& path,
     CUBE_ASSIGN(OverlayFile copy, OverlayFile::Create(path, top.disk_size(), top.block_size()));
     CUBE_TRY(CopyBlocks(holding, &copy));
     CUBE_TRY(copy.Seal());
+    // Like one that got its name: machines of other users begin from it.
+    if (fchmod(copy.fd(), 0644) < 0) return ErrnoError("%s", path.c_str());
     made.blocks = copy.present().Count();
     CUBE_ASSIGN(made.xxh3, HashLayer(copy));
   }
