@@ -1,7 +1,7 @@
 #include "api/http_parser.h"
 
 #include <boost/asio/buffer.hpp>
-#include <boost/beast/http/read.hpp>
+#include <boost/beast/core/string.hpp>
 
 namespace cube::api {
 
@@ -39,7 +39,7 @@ std::optional<const char*> ParseRequestHeader(std::string_view header, RequestPa
   parser->header_limit(static_cast<uint32_t>(header.size()) + 1);
   parser->body_limit(boost::none);
   boost::system::error_code failed;
-  size_t used = parser->put(asio::buffer(header.data(), header.size()), failed);
+  size_t used = parser->put(boost::asio::buffer(header.data(), header.size()), failed);
   if (failed || used != header.size() || !parser->is_header_done()) {
     return "the header is not HTTP/1.1";
   }
@@ -60,29 +60,5 @@ std::optional<const char*> ParseRequestHeader(std::string_view header, RequestPa
   if (hosts > 1 || (hosts == 0 && message.version() == 11)) return "there is not one Host";
   return std::nullopt;
 }
-
-template <typename Parser>
-Task<std::pair<boost::system::error_code, size_t>> ReadBody(Socket* socket,
-                                                            beast::flat_buffer* buffer,
-                                                            Parser* parser, char* piece,
-                                                            size_t size) {
-  auto& body = parser->get().body();
-  while (!parser->is_done()) {
-    body.data = piece;
-    body.size = size;
-    body.more = true;
-    auto [failed, used] = co_await http::async_read_some(*socket, *buffer, *parser, pool::kAsTuple);
-    if (failed == http::error::need_buffer) failed = {};
-    size_t got = size - body.size;
-    if (failed || got != 0) co_return std::pair(failed, got);
-  }
-  co_return std::pair(boost::system::error_code(), size_t{0});
-}
-
-template Task<std::pair<boost::system::error_code, size_t>> ReadBody(Socket*, beast::flat_buffer*,
-                                                                     RequestParser*, char*, size_t);
-template Task<std::pair<boost::system::error_code, size_t>> ReadBody(Socket*, beast::flat_buffer*,
-                                                                     ResponseParser*, char*,
-                                                                     size_t);
 
 }  // namespace cube::api

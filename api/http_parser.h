@@ -7,8 +7,6 @@
 #include <optional>
 #include <string_view>
 
-#include "api/guest_link.h"
-
 namespace cube::api {
 
 namespace beast = boost::beast;
@@ -38,21 +36,6 @@ class HeaderScan {
 // a length and chunks, other codings; hosts that are missing or more than one.
 // `header`: without what follows it.
 std::optional<const char*> ParseRequestHeader(std::string_view header, RequestParser* parser);
-
-// Reads some of a body into `piece`; bytes read. 0 with parser->is_done(): its end.
-template <typename Parser>
-Task<std::pair<boost::system::error_code, size_t>> ReadBody(Socket* socket,
-                                                            beast::flat_buffer* buffer,
-                                                            Parser* parser, char* piece,
-                                                            size_t size);
-extern template Task<std::pair<boost::system::error_code, size_t>> ReadBody(Socket*,
-                                                                            beast::flat_buffer*,
-                                                                            RequestParser*, char*,
-                                                                            size_t);
-extern template Task<std::pair<boost::system::error_code, size_t>> ReadBody(Socket*,
-                                                                            beast::flat_buffer*,
-                                                                            ResponseParser*, char*,
-                                                                            size_t);
 
 }  // namespace cube::api
 

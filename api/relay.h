@@ -5,7 +5,7 @@
 #include <string>
 
 #include "api/guest_link.h"
-#include "api/http_parser.h"
+#include "api/body_reader.h"
 
 namespace cube::api {
 
