@@ -101,6 +101,8 @@ Status TrialNode::Configure(uint64_t pool_size) const {
   std::ofstream out(folder_ + "/cubed.toml");
   out << "[capacity]\nmax_sandboxes = 2000\nmemory_overcommit = 64\n"
          "[sandbox]\nmax_timeout_seconds = 86400\n"
+         // Another cubed may have the port; nothing is measured over it.
+         "[api]\nlisten = \"off\"\n"
          "[pool]\nsize = 0\n"
       << "[template." << kWarm << "]\nsize = " << pool_size
       << "\nconcurrency = 4\nrefill_per_second = 1000\n";
