@@ -23,16 +23,15 @@ Endpoint::Endpoint(pool::Node* node, pool::Database database)
       sampler_(node),
       server_(node->context().io, MakeHandlers()) {}
 
-Result<std::unique_ptr<Endpoint>> Endpoint::Create(pool::Node* node,
-                                                   pool::NetworkControl* network) {
+Result<std::unique_ptr<Endpoint>> Endpoint::Create(pool::Node* node) {
   const std::string folder = node->context().config.home + "/node";
   CUBE_ASSIGN(pool::Database database, OpenApiDatabase(folder + "/api.db"));
   std::unique_ptr<Endpoint> endpoint(new Endpoint(node, std::move(database)));
-  CUBE_TRY(endpoint->Open(network));
+  CUBE_TRY(endpoint->Open());
   return endpoint;
 }
 
-Status Endpoint::Open(pool::NetworkControl* network) {
+Status Endpoint::Open() {
   const std::string folder = node_->context().config.home + "/node";
   CUBE_ASSIGN(keys_, KeyStore::Open(&database_));
   CUBE_ASSIGN(catalog_, TemplateCatalog::Open(&database_, node_));
@@ -41,7 +40,7 @@ Status Endpoint::Open(pool::NetworkControl* network) {
   router_.emplace(gate_.get());
   observation_.emplace(node_, &sampler_);
   observation_->AddTo(&*router_);
-  sandboxes_.emplace(node_, &*catalog_, network);
+  sandboxes_.emplace(node_, &*catalog_);
   sandboxes_->AddTo(&*router_);
   snapshots_.emplace(node_, &*catalog_);
   snapshots_->AddTo(&*router_);

@@ -16,7 +16,6 @@
 #include "api/snapshot_api.h"
 #include "api/template_api.h"
 #include "api/template_catalog.h"
-#include "pool/network_control.h"
 #include "pool/node.h"
 #include "pool/request_fields.h"
 
@@ -26,8 +25,8 @@ namespace cube::api {
 // sandboxes, on one address. On the node's thread.
 class Endpoint {
  public:
-  // `node` outlives it, and has its configuration. `network`: null if sandboxes have none.
-  static Result<std::unique_ptr<Endpoint>> Create(pool::Node* node, pool::NetworkControl* network);
+  // `node` outlives it, and has its configuration.
+  static Result<std::unique_ptr<Endpoint>> Create(pool::Node* node);
 
   // As the configuration says, which may be not at all.
   Status Listen();
@@ -43,7 +42,7 @@ class Endpoint {
 
  private:
   Endpoint(pool::Node* node, pool::Database database);
-  Status Open(pool::NetworkControl* network);
+  Status Open();
   Handlers MakeHandlers();
 
   pool::Node* node_;

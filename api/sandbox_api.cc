@@ -1,4 +1,5 @@
 #include "api/sandbox_api.h"
+#include "pool/network_api.h"
 
 #include <spdlog/spdlog.h>
 
@@ -112,6 +113,7 @@ Task<Answer> SandboxApi::Create(Shared call, Version version) {
   request.on_timeout =
       auto_pause.value_or(false) ? pool::OnTimeout::kPause : pool::OnTimeout::kKill;
   if (is_new || secure.value_or(false)) request.token = RandomHex(kTokenBytes);
+  POOL_CO_ASSIGN(request.network, pool::PolicyOfLists(reach.policy));
   SandboxNotes notes;
   notes.template_id = from.template_id;
   notes.alias = from.alias;
@@ -137,13 +139,6 @@ Task<Answer> SandboxApi::Create(Shared call, Version version) {
   auto created = co_await node_->Create(std::move(request));
   if (!created.ok()) co_return created.refusal();
   auto sandbox = created->sandbox;
-  if (network_ != nullptr) {
-    auto set = network_->SetPolicy(sandbox->id(), reach.policy);
-    if (!set.ok()) {
-      (void)co_await sandbox->Kill();
-      co_return set.refusal();
-    }
-  }
   co_return Reply::Json(201, SandboxText(*sandbox));
 }
 
@@ -284,7 +279,11 @@ Task<Answer> SandboxApi::UpdateNetwork(Shared call) {
   if (IsPaused(sandbox->state())) {
     co_return Refuse(Fault::kConflict, "sandbox \"%s\" is paused", sandbox->id().c_str());
   }
-  if (network_ != nullptr) POOL_CO_TRY(network_->SetPolicy(sandbox->id(), reach.policy));
+  POOL_CO_ASSIGN(net::Policy policy, pool::PolicyOfLists(reach.policy));
+  // Limits are the operator's.
+  policy.bytes_per_second = sandbox->record().network.bytes_per_second;
+  policy.packets_per_second = sandbox->record().network.packets_per_second;
+  POOL_CO_TRY(co_await sandbox->SetNetwork(std::move(policy)));
   SandboxNotes notes = SandboxNotes::Parse(sandbox->record().annotation);
   notes.allow_internet_access = reach.allow_internet_access;
   notes.network = MergeNetwork(notes.network, reach.text);

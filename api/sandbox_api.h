@@ -15,9 +15,8 @@ namespace cube::api {
 // The routes of sandboxes: from create to kill. On one thread.
 class SandboxApi {
  public:
-  // All outlive it. `network`: null if sandboxes have none.
-  SandboxApi(pool::Node* node, TemplateCatalog* catalog, pool::NetworkControl* network)
-      : node_(node), catalog_(catalog), network_(network) {}
+  // Both outlive it.
+  SandboxApi(pool::Node* node, TemplateCatalog* catalog) : node_(node), catalog_(catalog) {}
 
   void AddTo(Router* router);
 
@@ -46,7 +45,6 @@ class SandboxApi {
 
   pool::Node* node_;
   TemplateCatalog* catalog_;
-  pool::NetworkControl* network_;
 };
 
 }  // namespace cube::api

@@ -78,6 +78,30 @@ class Section {
     Fail(*node, key, "is none of " + all);
   }
 
+  void Bool(std::string_view key, bool* value) {
+    const toml::node* node = Find(key);
+    if (node == nullptr) return;
+    auto given = node->value_exact<bool>();
+    if (given) *value = *given;
+    if (!given) Fail(*node, key, "is neither true nor false");
+  }
+
+  void Strings(std::string_view key, std::vector<std::string>* values) {
+    const toml::node* node = Find(key);
+    if (node == nullptr) return;
+    const toml::array* array = node->as_array();
+    std::vector<std::string> texts;
+    for (size_t i = 0; array != nullptr && i < array->size(); ++i) {
+      auto text = array->get(i)->value_exact<std::string>();
+      if (text && text->size() <= kMaxString) texts.push_back(*text);
+    }
+    if (array == nullptr || texts.size() != array->size() || texts.size() > kMaxTemplates) {
+      Fail(*node, key, Format("is not a list of at most %zu strings", kMaxTemplates));
+      return;
+    }
+    *values = std::move(texts);
+  }
+
   // A table within it, or null.
   const toml::table* Table(std::string_view key) {
     const toml::node* node = Find(key);
@@ -201,6 +225,22 @@ Status ReadJail(const toml::table& table, const std::string& name, JailConfig* j
   return section.Finish();
 }
 
+Status ReadNetwork(const toml::table& table, const std::string& name, NetworkConfig* network) {
+  Section section(table, name, "network.");
+  section.Bool("enabled", &network->enabled);
+  section.String("uplink", &network->uplink);
+  section.String("prefix", &network->prefix);
+  section.Strings("addresses", &network->addresses);
+  section.Strings("exceptions", &network->exceptions);
+  section.Strings("dns", &network->dns);
+  section.String("host_network", &network->host_network);
+  section.Whole("first_port", 1024, 65535, &network->first_port);
+  section.Whole("last_port", 1024, 65535, &network->last_port);
+  section.Whole("max_flows", 1, 65536, &network->max_flows);
+  section.Whole("taps", 0, 1000, &network->taps);
+  return section.Finish();
+}
+
 Status ReadAll(const toml::table& table, const std::string& name, Config* config) {
   Section file(table, name, "");
   if (const auto* node = file.Table("node")) CUBE_TRY(ReadNode(*node, name, config));
@@ -208,6 +248,9 @@ Status ReadAll(const toml::table& table, const std::string& name, Config* config
     CUBE_TRY(ReadCapacity(*capacity, name, config));
   }
   if (const auto* sandbox = file.Table("sandbox")) CUBE_TRY(ReadSandbox(*sandbox, name, config));
+  if (const auto* network = file.Table("network")) {
+    CUBE_TRY(ReadNetwork(*network, name, &config->network));
+  }
   if (const auto* pressure = file.Table("pressure")) {
     Section section(*pressure, name, "pressure.");
     section.Real("psi_some_avg10", 0.1, 100, &config->psi_some_avg10);

@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 
@@ -55,6 +56,20 @@ struct JailConfig {
   bool operator==(const JailConfig&) const = default;
 };
 
+// The network of sandboxes. Addresses are those of IPv4, as text.
+struct NetworkConfig {
+  bool enabled = false;
+  std::string uplink;                   // an interface; empty: that of the default route
+  std::string prefix = "cube";          // of the names of interfaces that are made
+  std::vector<std::string> addresses;   // that sandboxes' traffic comes from; none: the uplink's
+  std::vector<std::string> exceptions;  // networks that are not denied to all
+  std::vector<std::string> dns;         // name servers; none: the host's
+  std::string host_network = "198.18.0.0/16";  // sandboxes, as the host knows them
+  uint32_t first_port = 10240, last_port = 32767;
+  uint32_t max_flows = 16384;  // of one sandbox
+  uint32_t taps = 8;           // to have ready
+};
+
 // The node's configuration: one TOML file, of which every key has a default. docs/node.md lists
 // them. Values are within the ranges named there.
 struct Config {
@@ -76,6 +91,8 @@ struct Config {
   uint32_t ready_seconds = 10;        // an agent that takes longer is given up
   uint32_t keep_dead_seconds = 3600;  // a dead sandbox's reason and log
   uint32_t max_chain = 16;            // pauses that build upon one another
+  // [network]
+  NetworkConfig network;
   // [pressure]
   double psi_some_avg10 = 20;  // percent, /proc/pressure/memory, from which on pools shrink
   ApiConfig api;               // [api]

@@ -4,6 +4,7 @@
 
 #include "base/json_writer.h"
 #include "pool/control_answers.h"
+#include "pool/network_api.h"
 #include "pool/process_metrics.h"
 #include "pool/sandbox_log_reader.h"
 
@@ -58,6 +59,7 @@ Outcome<CreateRequest> CreateRequestOf(const Node& node, RequestFields* fields) 
   POOL_ASSIGN(std::optional<uint64_t> memory, fields->Number("limit_memory_mib", kMaxMib));
   POOL_ASSIGN(request.limits.cpus, fields->Real("limit_cpus", 0, kMaxCpus));
   request.limits.memory_mib = memory.value_or(0);
+  POOL_ASSIGN(request.network, PolicyFields(fields));
   POOL_TRY(fields->Finish());
   return request;
 }
@@ -85,6 +87,7 @@ Task<Outcome<std::string>> ControlApi::Dispatch(RequestFields* fields) {
   POOL_CO_ASSIGN(std::string op, fields->String("op"));
   if (op == "sandbox.create") co_return co_await Create(fields);
   if (kOfSandbox.contains(op)) co_return co_await OfSandbox(op, fields);
+  if (op.starts_with("net.")) co_return co_await NetworkOperation(&node, op, fields);
   if (op == "sandbox.list") {
     POOL_CO_ASSIGN(std::string state, fields->String("state", ""));
     POOL_CO_TRY(fields->Finish());

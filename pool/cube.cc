@@ -9,6 +9,7 @@
 
 #include "pool/client_connection.h"
 #include "pool/client_daemon.h"
+#include "pool/client_network.h"
 #include "pool/client_table.h"
 #include "vmm/cli/cube_home.h"
 
@@ -29,6 +30,7 @@ struct Words {
   uint64_t count = 1, timeout = 0, limit_memory = 0;
   double limit_cpus = 0;
   bool no_jail = false;
+  NetworkWords net;
 };
 
 using Printer = std::function<void(const json::object&)>;
@@ -103,8 +105,8 @@ Result<json::object> CreateRequest(const Words& words) {
   return request;
 }
 
-// That somebody can be connected to proves nothing: of a daemon that was killed, a child that has not come
-// to its exec may have the socket for a moment.
+// That somebody can be connected to proves nothing: of a daemon that was killed, a child that has
+// not come to its exec may have the socket for a moment.
 bool IsUp(const Words& words) {
   auto connection = ClientConnection::Open(SocketOf(words));
   return connection.ok() && connection->Ask("{\"op\":\"node.status\"}").ok();
@@ -239,6 +241,34 @@ int SandboxCommand(const std::string& action, const Words& words) {
   return Ask(words, request, shows ? Printer(PrintAll) : Printer(PrintNothing));
 }
 
+int NetworkCommand(const std::string& action, const Words& words) {
+  json::object request = NetworkRequest(action, words.net);
+  if (action == "list") {
+    return Ask(words, request,
+               Rows("networks", {{"ID", "id"},
+                                 {"ADDRESS", "host_address"},
+                                 {"TAP", "tap"},
+                                 {"FLOWS", "flows"},
+                                 {"OUT", "bytes_out"},
+                                 {"IN", "bytes_in"},
+                                 {"DENIED", "denied"}}));
+  }
+  if (action == "show" || action == "stats") return Ask(words, request, PrintAll);
+  if (action != "trace") return Ask(words, request, PrintNothing);
+  // Each answer waits for verdicts.
+  for (;;) {
+    int status = Ask(words, request,
+                     Rows("verdicts", {{"ID", "id"},
+                                       {"", "direction"},
+                                       {"", "protocol"},
+                                       {"PORT", "port"},
+                                       {"REMOTE", "remote"},
+                                       {"BYTES", "bytes"},
+                                       {"VERDICT", "verdict"}}));
+    if (status != 0 || fflush(stdout) != 0) return status;
+  }
+}
+
 int KeyCommand(const std::string& action, const Words& words) {
   if (action == "create") {
     return Ask(words, {{"op", "key.create"}, {"name", words.name}}, [](const json::object& answer) {
@@ -319,6 +349,7 @@ int Main(int argc, char** argv) {
   app.add_subcommand("events", "Everything that happens, as it happens, as JSON");
   app.add_subcommand("pool", "The warm pools");
   AddSandboxCommands(&app, &words);
+  AddNetworkCommands(&app, &words.net);
   CLI::App* templates = app.add_subcommand("template", "Templates (cube-vmm template makes them)");
   templates->require_subcommand(1)->add_subcommand("ls", "All of them");
   CLI::App* snapshots = app.add_subcommand("snapshot", "Snapshots that were asked for");
@@ -346,6 +377,7 @@ int Main(int argc, char** argv) {
   std::string action = inner.empty() ? "" : inner[0]->get_name();
   if (command->get_name() == "sandbox") return SandboxCommand(action, words);
   if (command->get_name() == "key") return KeyCommand(action, words);
+  if (command->get_name() == "net") return NetworkCommand(action, words);
   return OtherCommand(command->get_name(), action, words);
 }
 

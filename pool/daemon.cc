@@ -92,7 +92,7 @@ Result<int> Daemon::Run() {
   CUBE_ASSIGN(std::unique_ptr<Launcher> launcher, MakeLauncher(config));
   std::string socket = config.ControlSocket();
   CUBE_ASSIGN(node_, Node::Create(io_, std::move(config), std::move(launcher)));
-  CUBE_ASSIGN(endpoint_, api::Endpoint::Create(node_.get(), nullptr));
+  CUBE_ASSIGN(endpoint_, api::Endpoint::Create(node_.get()));
   api_.emplace(ControlApi::Owner{node_.get(), [this] { Leave(0); }, [this] { return Reload(); },
                                  [this](const std::string& op, RequestFields* fields) {
                                    return endpoint_->KeyOperation(op, fields);

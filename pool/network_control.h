@@ -1,11 +1,8 @@
 #ifndef CUBE_POOL_NETWORK_CONTROL_H_
 #define CUBE_POOL_NETWORK_CONTROL_H_
 
-#include <map>
 #include <string>
 #include <vector>
-
-#include "pool/outcome.h"
 
 namespace cube::pool {
 
@@ -16,17 +13,6 @@ struct NetworkPolicy {
   std::vector<std::string> deny_out;   // addresses, a.b.c.d[/n]
 
   bool operator==(const NetworkPolicy&) const = default;
-};
-
-// The node's network, of which a policy of a sandbox is one. A node whose sandboxes have no network
-// has no such object: there whatever is denied is denied.
-class NetworkControl {
- public:
-  virtual ~NetworkControl() = default;
-
-  // From here on, for connections that are there as well. Called before the sandbox's vCPUs run,
-  // and whenever a client changes it. A process that goes on from a pause has the last one.
-  virtual Outcome<Done> SetPolicy(const std::string& sandbox, const NetworkPolicy& policy) = 0;
 };
 
 }  // namespace cube::pool

@@ -56,6 +56,14 @@ Result<std::unique_ptr<Node>> Node::Create(asio::io_context& io, Config config,
                                                config.home + "/snapshots");
   CUBE_TRY(context->shelf.Open());
   context->capacity.Configure(config);
+  if (config.network.enabled) {
+    auto network = NodeNetwork::Open(io, config.network);
+    if (network.ok()) {
+      context->network = std::move(*network);
+    } else {
+      spdlog::error("SANDBOXES HAVE NO NETWORK: {}", network.error().message());
+    }
+  }
   context->config = std::move(config);
   return std::unique_ptr<Node>(new Node(std::move(context), std::move(folder)));
 }
@@ -153,6 +161,7 @@ void Node::Remove(const std::string& name) {
 
 void Node::Discard(const std::shared_ptr<Vm>& vm) {
   vm->process().Kill();
+  context_->ReleaseNetwork(vm->id());
   context_->launcher->Forget(vm->id());
 }
 
@@ -211,6 +220,7 @@ SandboxRecord Node::NewRecord(const CreateRequest& request) const {
   record.timeout_seconds = request.timeout_seconds.value_or(context_->config.timeout_seconds);
   record.on_timeout = request.on_timeout.value_or(context_->config.on_timeout);
   record.limits = request.limits;
+  record.network = request.network;
   record.token = request.token;
   record.environment = request.environment;
   record.metadata = request.metadata;
@@ -318,6 +328,7 @@ Task<Outcome<Created>> Node::CreateFrom(SnapshotRecord snapshot, CreateRequest r
     created.sandbox = std::move(sandbox);
     co_return created;
   }
+  context_->ReleaseNetwork(sandbox->id());
   context_->launcher->Forget(sandbox->id());
   sandboxes_.erase(sandbox->id());
   Tidy();

@@ -27,6 +27,7 @@ struct CreateRequest {
   std::optional<OnTimeout> on_timeout;
   Limits limits;
   std::string annotation;
+  net::Policy network;
 };
 
 // How a sandbox came to be.

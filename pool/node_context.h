@@ -10,6 +10,7 @@
 #include "pool/config.h"
 #include "pool/events.h"
 #include "pool/launcher.h"
+#include "pool/node_network.h"
 #include "pool/snapshot_shelf.h"
 #include "pool/store.h"
 
@@ -23,10 +24,17 @@ struct NodeContext {
               const std::string& snapshots)
       : io(loop), launcher(std::move(by)), store(std::move(opened)), shelf(&store, snapshots) {}
 
+  // Of a machine that is gone, for good or until its sandbox is resumed.
+  void ReleaseNetwork(const std::string& id) {
+    if (network != nullptr) network->Release(id);
+  }
+
   asio::io_context& io;
   Config config;
   std::string boot_id = BootId();
   std::unique_ptr<Launcher> launcher;
+  // Null: sandboxes have none.
+  std::unique_ptr<NodeNetwork> network;
   Store store;
   SnapshotShelf shelf;
   Capacity capacity;

@@ -1,6 +1,7 @@
 // What a daemon finds of the one before it.
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <set>
 
 #include "pool/node.h"
@@ -75,6 +76,14 @@ Task<Outcome<Done>> Node::Recover() {
   }
   for (const std::string& id : context_->launcher->FindIds()) {
     if (!sandboxes_.contains(id)) context_->launcher->Forget(id);
+  }
+  if (context_->network != nullptr) {
+    auto networks = context_->network->fabric().sandboxes();
+    for (const auto& [id, slot] : networks) {
+      auto known = sandboxes_.find(id);
+      bool has_machine = known != sandboxes_.end() && std::ranges::count(adopted, known->second);
+      if (!has_machine) context_->ReleaseNetwork(id);
+    }
   }
   for (const std::string& id : superfluous) {
     auto sandbox = sandboxes_[id];

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "net/policy.h"
 #include "pool/config.h"
 
 namespace cube::pool {
@@ -60,6 +61,7 @@ struct SandboxRecord {
   std::string snapshot;  // paused: the folder it is resumed from
   std::string pending;   // the folder that is being written
   std::string reason;    // dead: why
+  net::Policy network;   // what it may reach
   std::string vsock;     // where host clients find the guest's AF_VSOCK ports
 };
 

@@ -58,13 +58,36 @@ Outcome<Done> Sandbox::Settle(const std::shared_ptr<Vm>& vm) {
   return context_->launcher->Confine(record_.id, vm->process(), record_.limits);
 }
 
+Outcome<UniqueFd> Sandbox::AttachNetwork() {
+  if (context_->network == nullptr) return UniqueFd();
+  return context_->network->Attach(record_.id, record_.network);
+}
+
+Task<Outcome<Done>> Sandbox::SetNetwork(net::Policy policy) {
+  auto self = shared_from_this();
+  AsyncLock::Guard guard = co_await lock_.Acquire();
+  if (record_.state != SandboxState::kPaused) POOL_CO_TRY(Require(SandboxState::kRunning));
+  net::Policy before = std::exchange(record_.network, std::move(policy));
+  Outcome<Done> set = Done();
+  if (context_->network != nullptr) set = context_->network->SetPolicy(record_.id, record_.network);
+  if (set.ok()) set = Enter(record_.state, Durability::kHard);
+  if (set.ok()) co_return Done();
+  record_.network = std::move(before);
+  if (context_->network != nullptr) {
+    (void)context_->network->SetPolicy(record_.id, record_.network);
+  }
+  co_return set;
+}
+
 Task<Outcome<Done>> Sandbox::Begin(std::shared_ptr<Vm> vm, Capacity::Lease lease) {
   auto self = shared_from_this();
   AsyncLock::Guard guard = co_await lock_.Acquire();
   POOL_CO_TRY(Settle(vm));
   // The guest wakes up while the store is written. A daemon that dies before that leaves a machine
   // which nobody knows, and which the next one ends.
-  POOL_CO_TRY(vm->Post(StartRequest()));
+  POOL_CO_ASSIGN(UniqueFd tap, AttachNetwork());
+  POOL_CO_TRY(vm->Post(StartRequest(), tap));
+  tap.Reset();
   record_.state = SandboxState::kCreating;
   Outcome<Done> stored = Enter(SandboxState::kCreating);
   auto ready = co_await vm->Answer(std::chrono::seconds(context_->config.ready_seconds));
@@ -96,6 +119,9 @@ Outcome<Done> Sandbox::Adopt(std::shared_ptr<Vm> vm) {
   POOL_TRY(Enter(record_.state));
   vm_ = std::move(vm);
   lease_ = context_->capacity.Adopt(record_.memory_mib, record_.cpus);
+  if (context_->network != nullptr) {
+    POOL_TRY(context_->network->Adopt(record_.id, record_.network));
+  }
   Watch();
   SetTimer();
   return Done();
@@ -148,6 +174,7 @@ void Sandbox::Die(const std::string& reason) {
   // From when on it need not be told of any more.
   record_.deadline_ms = WallClockMs() + int64_t{context_->config.keep_dead_seconds} * 1000;
   lease_.Release();
+  context_->ReleaseNetwork(record_.id);
   vm_.reset();
   context_->launcher->Rest(record_.id);
   spdlog::warn("sandbox {} is dead: {}", record_.id, reason);
@@ -266,6 +293,7 @@ Task<Outcome<Done>> Sandbox::Kill() {
     co_await vm->Kill();
   }
   lease_.Release();
+  context_->ReleaseNetwork(record_.id);
   context_->launcher->Forget(record_.id);
   Status removed = context_->store.RemoveSandbox(record_.id);
   if (!removed.ok()) spdlog::error("sandbox {}: {}", record_.id, removed.error().message());

@@ -42,6 +42,8 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   Task<Outcome<Done>> Kill();
   // In place of what a front end wrote there before. Survives the daemon.
   Task<Outcome<Done>> Annotate(std::string annotation);
+  // What it may reach from now on.
+  Task<Outcome<Done>> SetNetwork(net::Policy policy);
   // 0 seconds: at once.
   Task<Outcome<Done>> SetTimeout(uint32_t seconds);
   Task<Outcome<SnapshotRecord>> Snapshot(std::string name);
@@ -74,12 +76,16 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   std::string SnapshotRequest(const std::string& path, bool durable = true);
   Task<Outcome<Done>> WriteLocked(SnapshotRecord about, bool durable);
   Outcome<Done> Settle(const std::shared_ptr<Vm>& vm);
+  // Its policy is in force from here on: a TAP for a machine that is about to start; none if the
+  // node has no network.
+  Outcome<UniqueFd> AttachNetwork();
   // With the lock held.
   Task<Outcome<Done>> PauseLocked();
   Task<Outcome<Done>> ResumeLocked(std::optional<uint32_t> timeout);
   Task<Outcome<Done>> RestoreLocked();
   Task<void> BackToRunning();
   SnapshotRecord Describe(const std::string& path) const;
+  Task<Outcome<Done>> PlugIn();
   Task<Outcome<std::vector<std::shared_ptr<Sandbox>>>> AdoptClones(std::vector<std::string> ids,
                                                                    std::vector<std::string> tokens);
 

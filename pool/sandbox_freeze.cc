@@ -113,6 +113,7 @@ Task<Outcome<Done>> Sandbox::PauseLocked() {
   }
   vm_.reset();
   vm->OnExit(nullptr);
+  context_->ReleaseNetwork(record_.id);
   co_await vm->Kill();
   context_->launcher->Rest(record_.id);
   lease_.Release();
@@ -176,7 +177,8 @@ Task<Outcome<Done>> Sandbox::RestoreLocked() {
   POOL_CO_TRY(Settle(vm_));
   if (killed_) co_return Refuse(Fault::kConflict, "sandbox %s was killed", record_.id.c_str());
   auto limit = std::chrono::seconds(context_->config.ready_seconds);
-  auto ready = co_await vm_->Ask(StartRequest(), limit);
+  POOL_CO_ASSIGN(UniqueFd tap, AttachNetwork());
+  auto ready = co_await vm_->Ask(StartRequest(), limit, std::move(tap));
   if (!ready.ok()) co_return ready.refusal();
   co_return Done();
 }
@@ -333,6 +335,7 @@ Task<Outcome<std::vector<std::shared_ptr<Sandbox>>>> Sandbox::AdoptClones(
     auto clone = std::make_shared<Sandbox>(context_, std::move(record));
     clone->ArmTimer(record_.timeout_seconds);
     Outcome<Done> adopted = clone->Adopt(*vm);
+    if (adopted.ok()) adopted = co_await clone->PlugIn();
     if (!adopted.ok()) {
       all = adopted.refusal();
       vm.value()->process().Kill();
@@ -344,6 +347,17 @@ Task<Outcome<std::vector<std::shared_ptr<Sandbox>>>> Sandbox::AdoptClones(
   if (all.ok()) co_return clones;
   for (auto& clone : clones) (void)co_await clone->Kill();
   co_return all.refusal();
+}
+
+// A clone of a fork runs already, and its NICs have no network.
+Task<Outcome<Done>> Sandbox::PlugIn() {
+  auto self = shared_from_this();
+  POOL_CO_ASSIGN(UniqueFd tap, AttachNetwork());
+  if (!tap.valid()) co_return Done();
+  auto vm = vm_;
+  auto plugged = co_await vm->Ask(Plain("plug"), kControlLimit, std::move(tap));
+  if (!plugged.ok()) co_return plugged.refusal();
+  co_return Done();
 }
 
 Outcome<Done> Sandbox::FoundPaused() {

@@ -23,12 +23,13 @@ constexpr const char* kMigrations[] = {
     " created_ms INTEGER NOT NULL, memory_mib INTEGER NOT NULL, cpus INTEGER NOT NULL)"
     " WITHOUT ROWID;",
     "ALTER TABLE sandboxes ADD COLUMN annotation TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE sandboxes ADD COLUMN network TEXT NOT NULL DEFAULT '{}'",
 };
 
 constexpr const char* kPutSandbox =
     "INSERT OR REPLACE INTO sandboxes VALUES"
     " (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,"
-    "?23)";
+    "?23,?24)";
 constexpr const char* kPutSnapshot =
     "INSERT OR REPLACE INTO snapshots VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)";
 
@@ -47,6 +48,43 @@ Result<Strings> FromText(const std::string& text, const std::string& id) {
     if (strings) return std::move(*strings);
   }
   return Errorf("the store: sandbox %s has damaged words: %.100s", id.c_str(), text.c_str());
+}
+
+// A policy as {"allow":[...],"deny":[...],"internet":...,"bytes":N,"packets":N}.
+std::string PolicyText(const net::Policy& policy) {
+  json::object text;
+  text["allow"] = json::value_from(policy.AllowText());
+  text["deny"] = json::value_from(policy.DenyText());
+  text["internet"] = policy.internet;
+  text["bytes"] = policy.bytes_per_second;
+  text["packets"] = policy.packets_per_second;
+  return json::serialize(text);
+}
+
+Result<net::Policy> PolicyOf(const std::string& text, const std::string& id) {
+  json::error_code failed;
+  json::value value = json::parse(text, failed);
+  const json::object* object = failed ? nullptr : value.if_object();
+  if (object == nullptr) return Errorf("the store: sandbox %s has a damaged policy", id.c_str());
+  std::vector<std::string> lists[2];
+  for (int i = 0; i < 2; ++i) {
+    const json::value* list = object->if_contains(i == 0 ? "allow" : "deny");
+    auto strings = list == nullptr ? std::vector<std::string>()
+                                   : json::try_value_to<std::vector<std::string>>(*list);
+    if (!strings) return Errorf("the store: sandbox %s has a damaged policy", id.c_str());
+    lists[i] = std::move(*strings);
+  }
+  const json::value* internet = object->if_contains("internet");
+  bool open = internet == nullptr || (internet->is_bool() && internet->get_bool());
+  CUBE_ASSIGN(net::Policy policy, net::Policy::Parse(lists[0], lists[1], open));
+  for (auto [key, limit] : {std::pair("bytes", &policy.bytes_per_second),
+                            std::pair("packets", &policy.packets_per_second)}) {
+    const json::value* number = object->if_contains(key);
+    if (number == nullptr) continue;
+    auto whole = json::try_value_to<uint64_t>(*number);
+    if (whole) *limit = *whole;
+  }
+  return policy;
 }
 
 }  // namespace
@@ -118,6 +156,7 @@ Status Store::Put(const SandboxRecord& record, Durability durability) {
   put.Bind(17, ToText(record.metadata)).Bind(18, record.base).Bind(19, record.snapshot);
   put.Bind(20, record.pending).Bind(21, record.reason).Bind(22, record.vsock);
   put.Bind(23, record.annotation);
+  put.Bind(24, PolicyText(record.network));
   return put.Run();
 }
 
@@ -162,6 +201,7 @@ Result<std::vector<SandboxRecord>> Store::Sandboxes() {
     record.reason = all.Text(20);
     record.vsock = all.Text(21);
     record.annotation = all.Text(22);
+    CUBE_ASSIGN(record.network, PolicyOf(all.Text(23), record.id));
     records.push_back(std::move(record));
   }
 }

@@ -71,11 +71,13 @@ void Vm::OnExit(std::function<void()> exited) {
   }
 }
 
-Status Vm::Post(const std::string& request) {
+Status Vm::Post(const std::string& request, const UniqueFd& descriptor) {
   if (!socket_.is_open()) return Errorf("the connection to %s is over", id_.c_str());
   // A request is smaller than what a socket takes at once; a machine that has not read those before
   // it hangs.
-  return vmm::SendLine(socket_.native_handle(), request);
+  std::vector<int> descriptors;
+  if (descriptor.valid()) descriptors.push_back(descriptor.get());
+  return vmm::SendLine(socket_.native_handle(), request, descriptors);
 }
 
 Task<Outcome<json::object>> Vm::Answer(milliseconds limit) {
@@ -122,9 +124,9 @@ Task<Outcome<json::object>> Vm::Answer(milliseconds limit) {
   co_return Refuse(Fault::kInternal, "%.900s", text.c_str());
 }
 
-Task<Outcome<json::object>> Vm::Ask(std::string request, milliseconds limit) {
+Task<Outcome<json::object>> Vm::Ask(std::string request, milliseconds limit, UniqueFd descriptor) {
   auto self = shared_from_this();
-  POOL_CO_TRY(Post(request));
+  POOL_CO_TRY(Post(request, descriptor));
   co_return co_await Answer(limit);
 }
 

@@ -31,9 +31,11 @@ class Vm : public std::enable_shared_from_this<Vm> {
 
   // A request and its answer, or why there is none; "ok":false is a refusal with its text. One at a
   // time: the caller has a lock. After an error of the connection no more can be asked.
-  Task<Outcome<boost::json::object>> Ask(std::string request, milliseconds limit);
+  // `descriptor`, if valid, goes with it.
+  Task<Outcome<boost::json::object>> Ask(std::string request, milliseconds limit,
+                                         UniqueFd descriptor = UniqueFd());
   // The two halves of Ask().
-  Status Post(const std::string& request);
+  Status Post(const std::string& request, const UniqueFd& descriptor = UniqueFd());
   Task<Outcome<boost::json::object>> Answer(milliseconds limit);
 
   // Called once, when the process has ended.

@@ -42,14 +42,17 @@ const json::object& Inner(const json::object& object, const char* member) {
   return value != nullptr && value->is_object() ? value->get_object() : kNothing;
 }
 
-NodeDaemon::NodeDaemon(const std::string& config) {
+NodeDaemon::NodeDaemon(const std::string& config, const std::vector<std::string>& more) {
   // A socket's path is short.
   char folder[] = "/tmp/node-test-XXXXXX";
   Must(mkdtemp(folder) != nullptr, "mkdtemp");
   home_ = folder;
   Must(setenv("CUBE_HOME", home_.c_str(), 1) == 0, "setenv");
-  Finished built = RunProcess({Env("CUBE_VMM"), "template", "build", "t", "--kernel",
-                               Env("CUBE_KERNEL"), "--initrd", Env("CUBE_INITRD")});
+  std::vector<std::string> build = {
+      Env("CUBE_VMM"), "template",         "build",    "t",
+      "--kernel",      Env("CUBE_KERNEL"), "--initrd", Env("CUBE_INITRD")};
+  build.insert(build.end(), more.begin(), more.end());
+  Finished built = RunProcess(build);
   unsetenv("CUBE_HOME");
   Must(built.status == 0, built.err);
   Configure(config);

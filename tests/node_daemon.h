@@ -19,7 +19,8 @@ namespace cube::testing {
 class NodeDaemon {
  public:
   // Makes the folder and the template, which takes a second. `config`: TOML.
-  explicit NodeDaemon(const std::string& config = "");
+  // `more`: options of the template's machine.
+  explicit NodeDaemon(const std::string& config = "", const std::vector<std::string>& more = {});
   ~NodeDaemon();
   NodeDaemon(const NodeDaemon&) = delete;
   NodeDaemon& operator=(const NodeDaemon&) = delete;

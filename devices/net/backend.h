@@ -14,6 +14,7 @@ class Backend {
   virtual ~Backend() = default;
   // Open as long as this is; -1 if there is no network at all.
   virtual int fd() const = 0;
+  virtual bool link_up() const { return fd() >= 0; }
   // Which of the checksum and segmentation features (GUEST_* and HOST_*, CSUM) it can serve.
   virtual uint64_t offloads() const = 0;
   // What it may hand over from now on: the GUEST_* features among `features`. Any thread.

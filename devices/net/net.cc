@@ -27,7 +27,7 @@ Net::Net(std::unique_ptr<net::Backend> backend, const NetOptions& options, vmm::
       loop_(loop),
       offloads_(options.offloads ? backend_->offloads() : 0) {
   std::ranges::copy(options.mac, config_.mac);
-  config_.status = backend_->fd() >= 0 ? net::kStatusLinkUp : 0;
+  config_.status = backend_->link_up() ? net::kStatusLinkUp : 0;
   config_.mtu = static_cast<uint16_t>(options.mtu);
 }
 
@@ -77,8 +77,34 @@ void Net::Activate(uint64_t features) {
     host().Fail(set.error());
     return;
   }
+  negotiated_ = features;
   active_ = true;
   quiesced_ = false;
+}
+
+Status Net::Plug(std::unique_ptr<net::Backend> backend) {
+  std::lock_guard lock(mutex());
+  uint64_t lacking = negotiated_ & (net::kTcpOffloads | net::kUdpOffloads) & ~backend->offloads();
+  if (active_ && lacking != 0) {
+    return Errorf("the driver has negotiated offloads %#llx that the network does not have",
+                  static_cast<unsigned long long>(lacking));
+  }
+  if (active_) CUBE_TRY(backend->SetOffloads(negotiated_));
+  if (backend->fd() >= 0) {
+    CUBE_TRY(loop_->Add(backend->fd(), 0, [this](uint32_t events) { OnBackend(events); }));
+  }
+  if (watched_) loop_->Remove(backend_->fd());
+  watched_.reset();
+  if (backend->fd() >= 0) watched_ = 0;
+  backend_ = std::move(backend);
+  want_input_ = want_output_ = false;
+  uint16_t status = backend_->link_up() ? net::kStatusLinkUp : 0;
+  if (std::exchange(config_.status, status) != status) host().ConfigChanged();
+  if (active_ && !quiesced_) {
+    Receive(true);
+    Transmit();
+  }
+  return OkStatus();
 }
 
 // Likewise; OnBackend() finds out.
@@ -122,6 +148,11 @@ void Net::Receive(bool kicked) {
 }
 
 void Net::Transmit() {
+  // Nobody takes it: the frames are dropped, so that none of them waits for who is plugged in.
+  if (active_ && !quiesced_ && backend_->fd() < 0 && backend_->link_up()) {
+    transmitter_.Run(host().queue(kTransmitQueue), -1, *transmit_limiter_);
+    return;
+  }
   if (!running()) return;
   Stopped stopped =
       transmitter_.Run(host().queue(kTransmitQueue), backend_->fd(), *transmit_limiter_);

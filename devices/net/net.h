@@ -43,6 +43,13 @@ class Net : public virtio::Device {
                                              const NetOptions& options, vmm::EventLoop* loop);
   ~Net() override;
 
+  // Has `backend` in the place of the present one; the driver is told if that changes the link. An
+  // error, and nothing changed, if it cannot serve what the driver has negotiated.
+  Status Plug(std::unique_ptr<net::Backend> backend);
+
+  // No network yet, but a guest that takes its link for up.
+  bool awaits_network() const { return backend_->fd() < 0 && backend_->link_up(); }
+
   uint32_t id() const override { return virtio::kDeviceNet; }
   uint64_t features() const override;
   std::vector<uint16_t> queue_sizes() const override {
@@ -76,6 +83,7 @@ class Net : public virtio::Device {
   vmm::EventLoop* loop_;
   net::Config config_ = {};
   uint64_t offloads_;
+  uint64_t negotiated_ = 0;
   net::Receiver receiver_;
   net::Transmitter transmitter_;
   std::unique_ptr<RateLimiter> receive_limiter_;

@@ -519,5 +519,43 @@ TEST_F(NetTest, RestoredWithoutANetworkItsLinkIsDown) {
   EXPECT_EQ(AtPeer(), Frame(100, 1));
 }
 
+// A NIC that waits for its network: the driver hears of nothing, and what it has sent is gone.
+TEST_F(NetTest, PluggedInLater) {
+  Start();
+  const uint64_t generation = driver_->Read(virtio::kMmioConfigGeneration);
+  AddBuffers(4, 2048);
+  Net* device = nullptr;
+  auto waiting = [&](vmm::EventLoop* loop) -> std::unique_ptr<virtio::Device> {
+    auto made = Net::Create(std::make_unique<net::Unplugged>(true), options_, loop).value();
+    device = made.get();
+    return made;
+  };
+  ASSERT_TRUE(driver_->SaveAndRestore(waiting).ok());
+  EXPECT_TRUE(device->awaits_network());
+  EXPECT_EQ(Configuration().status, net::kStatusLinkUp);
+  Send(Frame(100, 1));
+  ASSERT_TRUE(driver_->WaitUsed(kTransmitQueue));
+  int pair[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+  peer_ = UniqueFd(pair[1]);
+  auto poor = std::make_unique<SocketBackend>(UniqueFd(dup(pair[0])), net::kFeatureCsum);
+  EXPECT_FALSE(device->Plug(std::move(poor)).ok()) << "the driver uses more";
+  auto backend = std::make_unique<SocketBackend>(UniqueFd(pair[0]), kOffloads);
+  backend_ = backend.get();
+  ASSERT_TRUE(device->Plug(std::move(backend)).ok());
+  EXPECT_FALSE(device->awaits_network());
+  EXPECT_EQ(backend_->set & kOffloads, kOffloads);
+  EXPECT_EQ(driver_->Read(virtio::kMmioConfigGeneration), generation);
+  EXPECT_TRUE(AtPeer().empty());
+  FromPeer(Frame(60, 3));
+  EXPECT_EQ(Receive(), Frame(60, 3));
+  Send(Frame(100, 2));
+  ASSERT_TRUE(driver_->WaitUsed(kTransmitQueue));
+  EXPECT_EQ(AtPeer(), Frame(100, 2));
+  // Taken away again: the link is down.
+  ASSERT_TRUE(device->Plug(std::make_unique<net::Unplugged>()).ok());
+  EXPECT_EQ(Configuration().status, 0);
+}
+
 }  // namespace
 }  // namespace cube::devices

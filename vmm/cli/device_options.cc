@@ -109,7 +109,8 @@ Status PlugIn(const NetOption& option, size_t number, ::cube::devices::NetOption
   return OkStatus();
 }
 
-Status AddNics(const std::vector<std::string>& texts, EventLoop* loop, MadeDevices* made) {
+Status AddNics(const DeviceOptions& options, EventLoop* loop, MadeDevices* made) {
+  const std::vector<std::string>& texts = options.net;
   std::vector<::cube::devices::NetOptions>& nics = made->hardware.nics;
   if (texts.size() > nics.size()) {
     return Errorf("--net %s: the guest has only %zu NICs", texts[nics.size()].c_str(), nics.size());
@@ -122,7 +123,7 @@ Status AddNics(const std::vector<std::string>& texts, EventLoop* loop, MadeDevic
       option.device = nics[i];
       CUBE_ASSIGN(net, MakeNet(option, loop));
     } else {
-      auto unplugged = std::make_unique<::cube::devices::net::Unplugged>();
+      auto unplugged = std::make_unique<::cube::devices::net::Unplugged>(options.net_later);
       CUBE_ASSIGN(net, ::cube::devices::Net::Create(std::move(unplugged), nics[i], loop));
     }
     made->devices.push_back({Format("eth%zu", i), std::move(net)});
@@ -255,7 +256,7 @@ Result<MadeDevices> MakeCloneDevices(const snapshot::Hardware& hardware,
   }
   CUBE_TRY(PlaceShares(options.shares, &made.hardware));
   CUBE_TRY(AddCommon(made.hardware, place.loop, &made.devices));
-  CUBE_TRY(AddNics(options.net, place.loop, &made));
+  CUBE_TRY(AddNics(options, place.loop, &made));
   if (!hardware.vsock_cid) {
     if (options.vsock) return Errorf("--vsock %s: the guest has no vsock", options.vsock->c_str());
     return made;

@@ -18,6 +18,7 @@ namespace cube::vmm {
 struct DeviceOptions {
   std::vector<std::string> disks;    // vda, vdb, ... (disk_option.h)
   std::vector<std::string> net;      // eth0, eth1, ... (net_option.h)
+  bool net_later = false;            // a clone's NICs that are not named wait for Net::Plug()
   uint64_t balloon_mib = 0;          // the guest is asked to give back
   std::optional<std::string> vsock;  // PATH[,cid=N]
   std::vector<std::string> shares;   // share_option.h

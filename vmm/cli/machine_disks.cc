@@ -40,6 +40,15 @@ std::vector<Disk*> DisksOf(const Machine& machine) {
   return disks;
 }
 
+std::vector<::cube::devices::Net*> NicsOf(const Machine& machine) {
+  std::vector<::cube::devices::Net*> nics;
+  for (const auto& transport : machine.virtio()) {
+    if (transport->device().id() != ::cube::devices::virtio::kDeviceNet) continue;
+    nics.push_back(static_cast<::cube::devices::Net*>(&transport->device()));
+  }
+  return nics;
+}
+
 Result<std::vector<DiskStack>> CaptureDisks(Machine* machine, const snapshot::Hardware& hardware,
                                             const snapshot::Snapshot* base) {
   std::vector<DiskStack> stacks;

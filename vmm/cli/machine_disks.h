@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "devices/blk/disk.h"
+#include "devices/net/net.h"
 #include "snapshot/snapshot.h"
 #include "vmm/machine.h"
 
@@ -17,6 +18,8 @@ namespace cube::vmm {
 
 // They come first among its devices.
 std::vector<::cube::devices::blk::Disk*> DisksOf(const Machine& machine);
+// eth0, eth1, ...
+std::vector<::cube::devices::Net*> NicsOf(const Machine& machine);
 
 // What they hold now, each as a stack that stays so. `base` is what the machine was cloned from, or
 // null. Layers that snapshots have left above it are made one when there are many.

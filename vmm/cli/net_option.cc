@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "devices/net/tap.h"
+#include "devices/net/unplugged.h"
 #include "vmm/cli/option_words.h"
 
 namespace cube::vmm {
@@ -83,19 +84,28 @@ Result<NetOption> NetOption::Parse(const std::string& text) {
   CUBE_ASSIGN(option.device.mac, ::cube::devices::RandomMacAddress());
   for (std::string_view part : SplitWords(text, ',')) {
     const std::string word(part);
+    if (word == "cube") {
+      // As net/fabric.h has it: every guest of a node is the same.
+      option.later = true;
+      option.own_mac = false;
+      option.device.mac = {0x02, 0xcb, 0x00, 0x00, 0x00, 0x15};
+      option.address = "169.254.0.21/30";
+      option.gateway = option.dns = "169.254.0.22";
+      continue;
+    }
     size_t equals = word.find('=');
     if (equals == std::string::npos ||
         !Take(word.substr(0, equals), word.substr(equals + 1), &option)) {
       return Errorf(
-          "--net: '%s' is not one of tap=NAME, fd=N, mac=XX:XX:XX:XX:XX:XX (unicast), "
+          "--net: '%s' is not one of cube, tap=NAME, fd=N, mac=XX:XX:XX:XX:XX:XX (unicast), "
           "mtu=%u..%u, offloads=on|off, ip=A.B.C.D/PREFIX, gw=A.B.C.D, dns=A.B.C.D, "
           "[rx-|tx-]bps=N, "
           "[rx-|tx-]pps=N",
           word.c_str(), ::cube::devices::net::kMinMtu, ::cube::devices::net::kMaxMtu);
     }
   }
-  if (option.tap.empty() == (option.fd < 0)) {
-    return Errorf("--net: '%s' has to have one of tap=NAME and fd=N", text.c_str());
+  if (!option.tap.empty() + (option.fd >= 0) + option.later != 1) {
+    return Errorf("--net: '%s' has to have one of tap=NAME, fd=N and cube", text.c_str());
   }
   if (option.address.empty() && !(option.gateway.empty() && option.dns.empty())) {
     return Errorf("--net: '%s' has a gateway or name server but no ip=", text.c_str());
@@ -105,6 +115,10 @@ Result<NetOption> NetOption::Parse(const std::string& text) {
 
 Result<std::unique_ptr<::cube::devices::Net>> MakeNet(const NetOption& option, EventLoop* loop) {
   using ::cube::devices::net::Tap;
+  if (option.later) {
+    return ::cube::devices::Net::Create(std::make_unique<::cube::devices::net::Unplugged>(true),
+                                        option.device, loop);
+  }
   auto tap = option.fd >= 0 ? Tap::Adopt(UniqueFd(option.fd)) : Tap::Open(option.tap);
   if (!tap.ok()) return Error(tap.error()).Wrap("--net");
   return ::cube::devices::Net::Create(std::move(tap).value(), option.device, loop);

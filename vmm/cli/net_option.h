@@ -13,8 +13,9 @@ namespace cube::vmm {
 
 // One `--net` of `cube-vmm run`: comma-separated KEY=VALUE words.
 struct NetOption {
-  std::string tap;  // an interface's name
-  int fd = -1;      // or a descriptor of a TAP, inherited
+  std::string tap;     // an interface's name
+  int fd = -1;         // or a descriptor of a TAP, inherited
+  bool later = false;  // or none now: it is plugged in when the machine, or a clone of it, starts
   ::cube::devices::NetOptions device;
   bool own_mac = true;  // a random one: none was given
   // What the agent gives the interface, each as text of IPv4; empty for none.

@@ -20,6 +20,18 @@ TEST(NetOption, TakesEveryWord) {
   EXPECT_EQ(NetKernelArgument({*option}), "cube_net=eth0,10.0.0.2/24,10.0.0.1,1.1.1.1");
 }
 
+TEST(NetOption, TheFabricsOwn) {
+  auto option = NetOption::Parse("cube");
+  ASSERT_TRUE(option.ok()) << option.error().message();
+  EXPECT_TRUE(option->later);
+  EXPECT_FALSE(option->own_mac);
+  EXPECT_EQ(option->device.mac, (devices::MacAddress{2, 0xcb, 0, 0, 0, 0x15}));
+  EXPECT_EQ(NetKernelArgument({*option}),
+            "cube_net=eth0,169.254.0.21/30,169.254.0.22,169.254.0.22");
+  EXPECT_FALSE(NetOption::Parse("cube,tap=a").ok());
+  EXPECT_FALSE(NetOption::Parse("cube,fd=7").ok());
+}
+
 TEST(NetOption, AnAddressOfItsOwnUnlessGiven) {
   auto one = NetOption::Parse("tap=a"), other = NetOption::Parse("fd=9");
   ASSERT_TRUE(one.ok() && other.ok());

@@ -16,6 +16,9 @@
 #include "base/control_abi.h"
 #include "base/json_writer.h"
 #include "base/monotonic.h"
+#include "devices/net/net.h"
+#include "devices/net/tap.h"
+#include "devices/net/unplugged.h"
 #include "vmm/cli/cube_home.h"
 #include "vmm/cli/inherited_descriptors.h"
 #include "vmm/cli/machine_disks.h"
@@ -250,11 +253,13 @@ Status Run::MakeMachine() {
 
 Result<MadeDevices> Run::MakeOwnDevices() {
   const DevicePlace place = {&*loop_, ScratchFolder(), VsockPath(id_)};
+  DeviceOptions devices = options_.devices;
+  devices.net_later = devices.net_later || options_.parked;
   if (inherited_) {
-    return MakeCloneDevices(inherited_->hardware, inherited_->disks, options_.devices, place);
+    return MakeCloneDevices(inherited_->hardware, inherited_->disks, devices, place);
   }
-  if (base_ == nullptr) return MakeDevices(options_.devices, place);
-  return MakeCloneDevices(base_->manifest().hardware, base_->disks(), options_.devices, place);
+  if (base_ == nullptr) return MakeDevices(devices, place);
+  return MakeCloneDevices(base_->manifest().hardware, base_->disks(), devices, place);
 }
 
 MachineEvents Run::MakeEvents() {
@@ -342,8 +347,9 @@ Status Run::SetUpControl() {
     newborn_ = std::move(newborn);
     loop_->Leave();
   };
-  owner.other = [this](const ControlRequest& request, ControlConnection* from) {
-    return OnStart(request, from);
+  owner.other = [this](const ControlRequest& request, ControlConnection* from,
+                       std::vector<UniqueFd> descriptors) {
+    return OnStart(request, from, std::move(descriptors));
   };
   control_ = std::make_unique<SandboxControl>(&*loop_, std::move(owner), base_);
   control_->SetId(id_, vsock_);
@@ -379,10 +385,31 @@ Status Run::Attach() {
   return OkStatus();
 }
 
-Result<std::string> Run::OnStart(const ControlRequest& request, ControlConnection* from) {
+// Descriptors are TAPs for its NICs, in their order. A machine without one has no use for them.
+Status Run::Plug(std::vector<UniqueFd> descriptors) {
+  std::vector<::cube::devices::Net*> nics = NicsOf(*machine_);
+  for (size_t i = 0; i < std::min(nics.size(), descriptors.size()); ++i) {
+    CUBE_ASSIGN(auto tap, ::cube::devices::net::Tap::Adopt(std::move(descriptors[i])));
+    CUBE_TRY(nics[i]->Plug(std::move(tap)));
+  }
+  // Those for which there is none are told so.
+  for (::cube::devices::Net* nic : nics) {
+    if (!nic->awaits_network()) continue;
+    CUBE_TRY(nic->Plug(std::make_unique<::cube::devices::net::Unplugged>()));
+  }
+  return OkStatus();
+}
+
+Result<std::string> Run::OnStart(const ControlRequest& request, ControlConnection* from,
+                                 std::vector<UniqueFd> descriptors) {
   CUBE_ASSIGN(std::string op, request.String("op"));
+  if (op == "plug") {
+    CUBE_TRY(Plug(std::move(descriptors)));
+    return std::string("{\"ok\":true}");
+  }
   if (op != "start") return Errorf("unknown operation \"%s\"", op.c_str());
   if (!options_.parked || start_asked_ != 0) return Errorf("this sandbox runs already");
+  CUBE_TRY(Plug(std::move(descriptors)));
   start_asked_ = MonotonicNow();
   CUBE_ASSIGN(given_.access_token, request.String("token", ""));
   CUBE_ASSIGN(given_.environment, request.Strings("environment"));

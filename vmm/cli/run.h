@@ -62,7 +62,9 @@ class Run {
   Status OnRolledBack();
   Status Attach();
   // The answer to a request for a start; empty if it comes once the agent is ready.
-  Result<std::string> OnStart(const ControlRequest& request, ControlConnection* from);
+  Result<std::string> OnStart(const ControlRequest& request, ControlConnection* from,
+                              std::vector<UniqueFd> descriptors);
+  Status Plug(std::vector<UniqueFd> descriptors);
   void SayParked();
   // To who waits for this sandbox, who hears nothing more after.
   void Report(const std::string& line);

@@ -84,8 +84,11 @@ SandboxControl::SandboxControl(EventLoop* loop, Owner owner,
     : loop_(loop),
       owner_(std::move(owner)),
       base_(std::move(base)),
-      server_(loop, [this](ControlConnection* from, const std::string& line,
-                           std::vector<UniqueFd>) { OnRequest(from, line); }),
+      server_(loop,
+              [this](ControlConnection* from, const std::string& line,
+                     std::vector<UniqueFd> descriptors) {
+                OnRequest(from, line, std::move(descriptors));
+              }),
       forks_(loop, &server_) {}
 
 SandboxControl::~SandboxControl() {
@@ -97,16 +100,18 @@ SandboxControl::~SandboxControl() {
   }
 }
 
-void SandboxControl::OnRequest(ControlConnection* from, const std::string& line) {
+void SandboxControl::OnRequest(ControlConnection* from, const std::string& line,
+                               std::vector<UniqueFd> descriptors) {
   auto request = ControlRequest::Parse(line);
-  Result<std::string> answer =
-      request.ok() ? Carry(*request, from) : Result<std::string>(request.error());
+  Result<std::string> answer = request.ok() ? Carry(*request, from, std::move(descriptors))
+                                            : Result<std::string>(request.error());
   // Empty: it comes later.
   if (answer.ok() && answer->empty()) return;
   (void)from->Send(answer.ok() ? *answer : ErrorAnswer(answer.error()));
 }
 
-Result<std::string> SandboxControl::Carry(const ControlRequest& request, ControlConnection* from) {
+Result<std::string> SandboxControl::Carry(const ControlRequest& request, ControlConnection* from,
+                                          std::vector<UniqueFd> descriptors) {
   CUBE_ASSIGN(std::string op, request.String("op"));
   const std::string done = "{\"ok\":true}";
   Machine* machine = owner_.machine();
@@ -145,7 +150,7 @@ Result<std::string> SandboxControl::Carry(const ControlRequest& request, Control
     answer.EndObject();
     return answer.text();
   }
-  if (owner_.other) return owner_.other(request, from);
+  if (owner_.other) return owner_.other(request, from, std::move(descriptors));
   return Errorf("unknown operation \"%s\"", op.c_str());
 }
 
@@ -222,11 +227,10 @@ Status SandboxControl::TakeSnapshot(const ControlRequest& request, ControlConnec
   CUBE_ASSIGN(pid_t child, ForkFrozen(&frozen, &pause_ms));
   if (child == 0) {
     const Machine& machine = *owner_.machine();
-    auto answer =
-        WriteSnapshot(path, durable,
-                      DescribeMachine(*owner_.config, *owner_.hardware, machine,
-                                      base_->manifest().defaults),
-                      frozen.state, machine.memory(), frozen.disks, base_.get(), diff);
+    auto answer = WriteSnapshot(
+        path, durable,
+        DescribeMachine(*owner_.config, *owner_.hardware, machine, base_->manifest().defaults),
+        frozen.state, machine.memory(), frozen.disks, base_.get(), diff);
     std::string text = answer.ok() ? *answer : ErrorAnswer(answer.error());
     (void)WriteAll(writer.get(), {reinterpret_cast<const uint8_t*>(text.data()), text.size()},
                    "the answer");

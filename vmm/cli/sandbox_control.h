@@ -44,6 +44,7 @@ struct Newborn {
 //   {"op":"rollback","path":P}
 //   {"op":"fork","count":N,"ids":[ID,...],"tokens":[T,...]}   without ids the clones have new ones,
 //   without tokens none; what the parent's programs have in their environment theirs have, too
+//   {"op":"plug"}     the descriptors that come with it are TAPs for the NICs, in their order
 //   {"op":"stop"}
 class SandboxControl {
  public:
@@ -64,7 +65,9 @@ class SandboxControl {
     // Ends the process, after the answer was sent.
     std::function<void()> stop;
     // An operation that this class does not know: its answer, or nothing if that is sent later.
-    std::function<Result<std::string>(const ControlRequest&, ControlConnection* from)> other;
+    std::function<Result<std::string>(const ControlRequest&, ControlConnection* from,
+                                      std::vector<UniqueFd> descriptors)>
+        other;
   };
 
   // `base` is what the machine was cloned from; null if it was booted.
@@ -89,8 +92,10 @@ class SandboxControl {
   // A process that writes a snapshot from its copy of the guest's memory while the guest goes on.
   struct Writer;
 
-  void OnRequest(ControlConnection* from, const std::string& line);
-  Result<std::string> Carry(const ControlRequest& request, ControlConnection* from);
+  void OnRequest(ControlConnection* from, const std::string& line,
+                 std::vector<UniqueFd> descriptors);
+  Result<std::string> Carry(const ControlRequest& request, ControlConnection* from,
+                            std::vector<UniqueFd> descriptors);
   // Forks this process while the vCPUs stand still, and lets them go on: the child's pid in the
   // parent, 0 in the child, which has the machine as it was then and begins when the parent's goes
   // on. `pause_ms`: how long it stood.

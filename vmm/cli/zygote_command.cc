@@ -179,8 +179,10 @@ void Rehearse(Prepared* prepared) {
     const std::string id = Format("rehearsal-%d", getpid());
     CUBE_ASSIGN(UniqueFd claim, ClaimId(id));
     const DevicePlace place = {&*loop, ScratchFolder(), VsockPath(id)};
+    DeviceOptions options;
+    options.net_later = true;
     CUBE_ASSIGN(MadeDevices made,
-                MakeCloneDevices(manifest.hardware, prepared->base->disks(), {}, place));
+                MakeCloneDevices(manifest.hardware, prepared->base->disks(), options, place));
     return Rehearsal::Run(*prepared->kvm, *prepared->base, config, std::move(made.devices), &*loop);
   };
   auto rehearsal = rehearse();
