@@ -38,6 +38,8 @@ Task<Outcome<Clones>> Node::ForkBySnapshot(std::shared_ptr<Sandbox> parent,
     request.timeout_seconds = record.timeout_seconds;
     request.on_timeout = record.on_timeout;
     request.limits = record.limits;
+    request.network = record.network;
+    request.annotation = record.annotation;
     litter->left = tokens.size();
     for (std::string& token : tokens) {
       request.token = std::move(token);

@@ -155,6 +155,7 @@ Task<Outcome<Done>> Sandbox::ResumeLocked(std::optional<uint32_t> timeout) {
     auto vm = std::exchange(vm_, nullptr);
     co_await vm->Kill();
   }
+  context_->ReleaseNetwork(record_.id);
   context_->launcher->Rest(record_.id);
   lease_.Release();
   record_.pid = 0;

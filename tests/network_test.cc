@@ -1,10 +1,14 @@
 // The network fabric with real machines: what clones may reach, and a node whose sandboxes have it.
 #include <arpa/inet.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <thread>
 
+#include "base/result.h"
 #include "net/testing/fabric_fixture.h"
+#include "net/testing/name_server.h"
+#include "tests/envd_sandbox.h"
 #include "tests/node_daemon.h"
 #include "tests/process.h"
 #include "tests/vmm_command.h"
@@ -54,6 +58,7 @@ class Source {
     shutdown(listener_.get(), SHUT_RDWR);
     thread_.join();
   }
+  uint64_t sent() const { return sent_; }
   void AwaitSent(uint64_t bytes) {
     for (uint64_t sent = sent_; sent < bytes; sent = sent_) sent_.wait(sent);
   }
@@ -86,75 +91,174 @@ TEST_F(NetworkTest, APolicyThatChangesWhileADownloadRuns) {
   EXPECT_EQ(run.out, "ended\n") << run.err;
 }
 
-class NetworkOfNodeTest : public FabricFixture {
+// A node in the host's namespace: with the jail, and without it.
+class NodeNetworkTest : public FabricFixture, public ::testing::WithParamInterface<bool> {
  protected:
-  static constexpr char kConfig[] =
-      "[pool]\nsize = 1\n[network]\nenabled = true\nprefix = \"n\"\ntaps = 2\n";
+  using Client = cube::agent::envd::SandboxClient;
+  using Object = json::object;
 
-  // Only the namespaces: the fabric is the node's.
-  void SetUp() override {}
+  // The fabric is the node's.
+  void SetUp() override {
+    const std::string vsock = Format("/tmp/network-test-%d.vsock", getpid());
+    node_.emplace(
+        "[pool]\nsize = 1\n[network]\nenabled = true\nprefix = \"n\"\ntaps = 2\n"
+        "dns = [\"192.0.2.80\"]\n",
+        std::vector<std::string>{"--net", "cube", "--vsock", vsock});
+    node_->SetJail(GetParam());
+    node_->Start();
+    node_->AwaitParked(1);
+  }
   void TearDown() override {
+    node_.reset();
     FabricOptions options;
     options.prefix = "n";
     options.pins = "/sys/fs/bpf/n";
     options.uplink = "up";
     Fabric::Remove(options);
   }
-  static json::object Network(NodeDaemon* node, const std::string& id) {
-    json::object answer = node->Ask("net.show", id);
+
+  Object Network(const std::string& id) {
+    Object answer = node_->Ask("net.show", id);
     const json::value* networks = answer.if_contains("networks");
     if (networks == nullptr || networks->as_array().empty()) return {};
     return networks->as_array()[0].as_object();
   }
-  // What the sandbox's kernel says to a connection from the host, to a port that nobody listens at.
-  static int Knock(NodeDaemon* node, const std::string& id) {
-    std::string address = Text(Network(node, id), "host_address");
+  std::string AllowedTo(const std::string& id) {
+    Object network = Network(id);
+    return network.empty() ? "nothing" : json::serialize(network.at("allow"));
+  }
+  // Begins a script in the guest.
+  Client Begin(const std::string& id, const std::string& script) {
+    std::string vsock = Text(Inner(node_->Ask("sandbox.info", id), "sandbox"), "vsock");
+    UniqueFd fd = cube::testing::ConnectGuestPort(vsock, 49983);
+    EXPECT_TRUE(fd.valid()) << vsock;
+    Client client(std::move(fd));
+    EXPECT_TRUE(client.Open("/process.Process/Start",
+                            cube::agent::envd::Shell(script, ",\"stdin\":false"),
+                            {{"Authorization", "Basic cm9vdDo="}}));
+    return client;
+  }
+  // What it prints.
+  std::string InGuest(const std::string& id, const std::string& script) {
+    Client client = Begin(id, script);
+    auto all = cube::agent::envd::ReadEvents(&client);
+    EXPECT_EQ(client.error(), "");
+    return all.out + all.err;
+  }
+  // What the guest's kernel says to a connection from the host, to a port that nobody listens at.
+  int Knock(const std::string& id) {
+    std::string address = Text(Network(id), "host_address");
     return address.empty() ? ENODEV : Connect(host_->Socket(SOCK_STREAM), address, 8000);
   }
+  // It reaches what it may, and no more, and the host reaches it.
+  void ExpectConnected(const std::string& id) {
+    EXPECT_EQ(InGuest(id, kReach), "hello\nrefused\nrefused\n");
+    EXPECT_EQ(Knock(id), ECONNREFUSED);
+  }
+  int64_t FreeTaps() { return node_->Ask("net.stats").at("free_taps").to_number<int64_t>(); }
+
+  static constexpr char kReach[] =
+      "echo hello | nc 192.0.2.80 80; "
+      "echo hello | nc 198.51.100.7 80 2> /dev/null || echo refused; "
+      "echo hello | nc 169.254.169.254 80 2> /dev/null || echo refused";
+  static Object Some() { return {{"allow", {"192.0.2.0/24"}}, {"deny", {"0.0.0.0/0"}}}; }
+
+  std::optional<NodeDaemon> node_;
 };
 
-TEST_F(NetworkOfNodeTest, SandboxesHaveOneFromStartToEnd) {
-  NodeDaemon node(kConfig, {"--net", "cube"});
-  node.Start();
-  node.AwaitParked(1);
-  std::string id = node.Create({{"allow", {"192.0.2.0/24"}}, {"deny", {"0.0.0.0/0"}}});
+INSTANTIATE_TEST_SUITE_P(Jail, NodeNetworkTest, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "With" : "Without"; });
+
+TEST_P(NodeNetworkTest, FromStartToEnd) {
+  EchoServer allowed(world_->Socket(SOCK_STREAM, kWorld, 80));
+  EchoServer denied(world_->Socket(SOCK_STREAM, kOther, 80));
+  std::string id = node_->Create(Some());
   ASSERT_FALSE(id.empty());
-  json::object network = Network(&node, id);
-  EXPECT_FALSE(network.at("internet").as_bool());
-  EXPECT_EQ(json::serialize(network.at("allow")), "[\"192.0.2.0/24\"]");
-  EXPECT_EQ(Knock(&node, id), ECONNREFUSED);
-  // Changed, and refused.
-  json::object change = {{"op", "net.policy"}, {"id", id}, {"allow", {"pypi.org"}}};
-  EXPECT_EQ(Text(node.Ask(change), "code"), "invalid");
-  change["internet"] = false;
-  EXPECT_TRUE(IsOk(node.Ask(change)));
-  EXPECT_EQ(json::serialize(Network(&node, id).at("allow")), "[\"pypi.org\"]");
-  // A port of the host's.
-  EXPECT_TRUE(IsOk(node.Ask({{"op", "net.map"}, {"id", id}, {"host_port", 18000}, {"port", 80}})));
-  EXPECT_EQ(Connect(world_->Socket(SOCK_STREAM), kHost, 18000), ECONNREFUSED);
-  EXPECT_GT(Network(&node, id).at("packets_in").to_number<uint64_t>(), 1u);
+  EXPECT_FALSE(Network(id).at("internet").as_bool());
+  ExpectConnected(id);
   // A copy has one of its own, with the same policy.
-  json::object forked = node.Ask({{"op", "sandbox.fork"}, {"id", id}, {"count", 1}});
+  Object forked = node_->Ask({{"op", "sandbox.fork"}, {"id", id}, {"count", 1}});
   ASSERT_TRUE(IsOk(forked)) << json::serialize(forked);
   std::string copy = Text(forked.at("sandboxes").as_array()[0].as_object(), "id");
-  EXPECT_EQ(json::serialize(Network(&node, copy).at("allow")), "[\"pypi.org\"]");
-  EXPECT_NE(Text(Network(&node, copy), "tap"), Text(Network(&node, id), "tap"));
-  EXPECT_EQ(Knock(&node, copy), ECONNREFUSED);
+  EXPECT_NE(Text(Network(copy), "tap"), Text(Network(id), "tap"));
+  ExpectConnected(copy);
+  // So does what goes on from a snapshot, with a policy of its own.
+  Object taken = node_->Ask("sandbox.snapshot", id);
+  ASSERT_TRUE(IsOk(taken)) << json::serialize(taken);
+  std::string snapshot = Text(Inner(taken, "snapshot"), "id");
+  ExpectConnected(id);
+  Object request = Some();
+  request["snapshot"] = snapshot;
+  std::string restored = node_->Create(request);
+  ASSERT_FALSE(restored.empty());
+  ExpectConnected(restored);
+  ASSERT_TRUE(IsOk(node_->Ask({{"op", "sandbox.rollback"}, {"id", id}, {"snapshot", snapshot}})));
+  ExpectConnected(id);
   // None while it is paused, and the same after.
-  ASSERT_TRUE(IsOk(node.Ask("sandbox.pause", id)));
-  EXPECT_TRUE(Network(&node, id).empty());
-  ASSERT_TRUE(IsOk(node.Ask("sandbox.resume", id)));
-  EXPECT_EQ(json::serialize(Network(&node, id).at("allow")), "[\"pypi.org\"]");
-  EXPECT_EQ(Knock(&node, id), ECONNREFUSED);
+  ASSERT_TRUE(IsOk(node_->Ask("sandbox.pause", id)));
+  EXPECT_EQ(AllowedTo(id), "nothing");
+  ASSERT_TRUE(IsOk(node_->Ask("sandbox.resume", id)));
+  ExpectConnected(id);
   // A daemon that was killed.
-  node.Crash();
-  node.Start();
-  EXPECT_EQ(json::serialize(Network(&node, id).at("allow")), "[\"pypi.org\"]");
-  EXPECT_EQ(Knock(&node, id), ECONNREFUSED);
-  EXPECT_TRUE(IsOk(node.Ask("net.stats")));
-  for (const std::string& each : {id, copy}) EXPECT_TRUE(IsOk(node.Ask("sandbox.kill", each)));
-  EXPECT_TRUE(node.Ask("net.list").at("networks").as_array().empty());
-  node.Stop();
+  node_->Crash();
+  node_->Start();
+  for (const std::string& each : {id, copy, restored}) {
+    EXPECT_EQ(AllowedTo(each), "[\"192.0.2.0/24\"]");
+    ExpectConnected(each);
+  }
+  // Each TAP is free again.
+  const int64_t before = FreeTaps();
+  for (const std::string& each : {id, copy, restored}) {
+    EXPECT_TRUE(IsOk(node_->Ask("sandbox.kill", each)));
+  }
+  EXPECT_TRUE(node_->Ask("net.list").at("networks").as_array().empty());
+  EXPECT_GE(FreeTaps(), before + 3);
+  std::string another = node_->Create(Some());
+  ExpectConnected(another);
+  EXPECT_EQ(denied.served(), 0u);
+}
+
+TEST_P(NodeNetworkTest, APolicyThatChangesWhileADownloadRuns) {
+  Source source(world_->Socket(SOCK_STREAM, kWorld, 80));
+  std::string id = node_->Create();
+  Client download =
+      Begin(id, "nc 192.0.2.80 80 < /dev/null > /dev/null; echo ended; echo | nc 192.0.2.80 80");
+  source.AwaitSent(1 << 20);
+  // Packets flow while there is no daemon, and while the next one comes.
+  node_->Crash();
+  source.AwaitSent(source.sent() + (1 << 22));
+  node_->Start();
+  source.AwaitSent(source.sent() + (1 << 22));
+  Object change = {{"op", "net.policy"}, {"id", id}, {"allow", {"pypi.org"}}};
+  EXPECT_EQ(Text(node_->Ask(change), "code"), "invalid");
+  change["internet"] = false;
+  EXPECT_TRUE(IsOk(node_->Ask(change)));
+  auto all = cube::agent::envd::ReadEvents(&download);
+  EXPECT_EQ(all.out, "ended\n") << all.err;
+  EXPECT_NE(all.exit_code(), 0);
+  EXPECT_EQ(AllowedTo(id), "[\"pypi.org\"]");
+}
+
+TEST_P(NodeNetworkTest, NamesAndPorts) {
+  NameServer names(*world_);
+  EchoServer web(world_->Socket(SOCK_STREAM, kWorld, 80));
+  EchoServer other(world_->Socket(SOCK_STREAM, kOther, 80));
+  std::string id = node_->Create({{"allow", {"*.example.com"}}, {"deny", {"0.0.0.0/0"}}});
+  auto get = [](const std::string& name, const std::string& host) {
+    return "printf 'GET / HTTP/1.1\\r\\nHost: " + host + "\\r\\n\\r\\n' | nc " + name +
+           " 80 2> /dev/null | grep Host || echo refused; ";
+  };
+  EXPECT_EQ(InGuest(id, get("good.example.com", "good.example.com") +
+                            get("good.example.com", "evil.example.net") +
+                            get("evil.example.net", "evil.example.net") +
+                            get("metadata.example.com", "metadata.example.com") +
+                            get("198.51.100.7", "good.example.com")),
+            "Host: good.example.com\r\nrefused\nrefused\nrefused\nrefused\n");
+  EXPECT_EQ(other.served(), 0u);
+  // A port of the host's leads to it.
+  EXPECT_TRUE(
+      IsOk(node_->Ask({{"op", "net.map"}, {"id", id}, {"host_port", 18000}, {"port", 80}})));
+  EXPECT_EQ(Connect(world_->Socket(SOCK_STREAM), kHost, 18000), ECONNREFUSED);
 }
 
 }  // namespace

@@ -1,8 +1,10 @@
 #include "pool/jail/filter_programs.h"
 
 #include <linux/audit.h>
+#include <linux/if_tun.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -59,9 +61,14 @@ scmp_arg_cmp Masked(unsigned argument, uint64_t mask, uint64_t value) {
 }
 scmp_arg_cmp Equal(unsigned argument, uint64_t value) { return {argument, SCMP_CMP_EQ, value, 0}; }
 
-// KVM's, those of page maps and fibmaps ('f'), of TAPs and of descriptors as such ('T').
-constexpr uint64_t kIoctlTypes[] = {0xae00, 0x6600, 0x5400};
+// KVM's, and those of page maps and fibmaps ('f').
+constexpr uint64_t kIoctlTypes[] = {0xae00, 0x6600};
 constexpr uint64_t kIoctlTypeMask = 0xff00;
+// What libc asks to learn that something is no terminal, and what a driver's choice does to a TAP.
+constexpr uint64_t kVcpuIoctls[] = {TCGETS, TIOCGWINSZ, TUNSETOFFLOAD};
+// What takes a TAP over that the node has made. It stays the node's: neither attached elsewhere nor
+// kept or given away (TUNSETIFF, TUNSETPERSIST, TUNSETOWNER), nor has it filters.
+constexpr uint64_t kTapIoctls[] = {TUNGETIFF, TUNSETVNETHDRSZ, TUNSETSNDBUF};
 
 constexpr uint64_t kNewNamespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS |
                                     CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWCGROUP;
@@ -71,6 +78,7 @@ void AddVcpu(List* list) {
   for (uint64_t type : kIoctlTypes) {
     list->AllowIf(SCMP_SYS(ioctl), {Masked(1, kIoctlTypeMask, type)});
   }
+  for (uint64_t request : kVcpuIoctls) list->AllowIf(SCMP_SYS(ioctl), {Equal(1, request)});
   // Nothing becomes executable.
   list->AllowIf(SCMP_SYS(mmap), {Masked(2, PROT_EXEC, 0)})
       .AllowIf(SCMP_SYS(mprotect), {Masked(2, PROT_EXEC, 0)})
@@ -126,6 +134,7 @@ void AddVcpu(List* list) {
 // A machine's event loop: devices, the control socket, snapshots.
 void AddMachine(List* list) {
   AddVcpu(list);
+  for (uint64_t request : kTapIoctls) list->AllowIf(SCMP_SYS(ioctl), {Equal(1, request)});
   // Threads and plain forks. Of clone3(2)'s flags a program of seccomp sees nothing: libc does
   // without it.
   list->AllowIf(SCMP_SYS(clone), {Masked(0, kNewNamespaces, 0)})
