@@ -46,6 +46,8 @@ SandboxRecord Example() {
   record.reason = "r";
   record.vsock = "/v";
   record.annotation = "{\"a\":1}";
+  record.network = net::Policy::Parse({"1.1.1.1:53/udp", "*.x.org"}, {"0.0.0.0/0"}, true).value();
+  record.network.bytes_per_second = 5'000'000'000;
   return record;
 }
 
@@ -77,6 +79,7 @@ TEST_F(StoreTest, EverythingComesBack) {
   EXPECT_EQ(found.metadata, record.metadata);
   EXPECT_EQ(found.vsock, "/v");
   EXPECT_EQ(found.annotation, record.annotation);
+  EXPECT_TRUE(found.network == record.network);
   auto snapshots = store.Snapshots().value();
   ASSERT_EQ(snapshots.size(), 1u);
   EXPECT_TRUE(snapshots[0].named);
@@ -94,7 +97,7 @@ TEST_F(StoreTest, ANewerOneAndADamagedOneAreRefused) {
     ASSERT_TRUE(database.Execute("PRAGMA user_version=99").ok());
   }
   EXPECT_EQ(Store::Open(path_).error().message(),
-            "the store has version 99, and this program knows versions up to 2");
+            "the store has version 99, and this program knows versions up to 3");
   fs::remove_all(folder_);
   fs::create_directories(folder_);
   {
