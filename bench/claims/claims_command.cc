@@ -97,6 +97,12 @@ int Claims(const ClaimsWords& words) {
   return Publish(words, "report", RunClaims(words.options));
 }
 
+int Api(const ClaimsWords& words) {
+  Status good = Check(words.options);
+  if (!good.ok()) return Fail(good.error().message());
+  return Publish(words, "api", RunApi(words.options));
+}
+
 int ChurnFor(const ClaimsWords& words) {
   Status good = Check(words.options);
   if (!good.ok()) return Fail(good.error().message());
@@ -156,6 +162,13 @@ void AddClaimsCommands(CLI::App* app, int* status) {
   AddOptions(command, claims.get());
   command->add_flag("--full", claims->options.is_full, "more rounds, more memory written");
   command->callback([claims, status] { *status = Claims(*claims); });
+
+  auto api = std::make_shared<ClaimsWords>();
+  command = app->add_subcommand(
+      "api", "what HTTP costs: creates, the proxy, lists, the least request: api.json, api.html");
+  AddOptions(command, api.get());
+  command->add_flag("--full", api->options.is_full, "more rounds");
+  command->callback([api, status] { *status = Api(*api); });
 
   auto churn = std::make_shared<ClaimsWords>();
   command = app->add_subcommand(

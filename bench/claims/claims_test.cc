@@ -30,6 +30,17 @@ TEST(ClaimsTest, VerdictsFollowTheFigures) {
   EXPECT_EQ(VerdictOf(Decide(report), "a sandbox is created"), Verdict::kFails);
 }
 
+TEST(ClaimsTest, NoTimeOfABusyMachineDecides) {
+  Report report;
+  report.measurements = {
+      {kCreateGroup, kWarmReady, "ms", {2, 3, 59}},
+      {"memory of an instance", "the host's MemAvailable, 100 idle", "KiB", {6000}}};
+  report.warnings = {std::string(kRunRejected) + ": a load of 9"};
+  auto claims = Decide(report);
+  EXPECT_EQ(VerdictOf(claims, "a sandbox is created"), Verdict::kNotMeasured);
+  EXPECT_EQ(VerdictOf(claims, "an instance takes less than 5 MB"), Verdict::kFails);
+}
+
 TEST(ClaimsTest, WhatOthersSayHasASourceAndADate) {
   for (const Published& one : PublishedFigures()) {
     EXPECT_FALSE(one.source.empty() || one.date.empty() || one.hardware.empty()) << one.who;

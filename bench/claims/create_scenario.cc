@@ -7,8 +7,6 @@
 #include <atomic>
 #include <chrono>
 #include <filesystem>
-#include <functional>
-#include <latch>
 #include <mutex>
 #include <random>
 #include <thread>
@@ -17,6 +15,7 @@
 #include "bench/claims/child.h"
 #include "bench/claims/guest_command.h"
 #include "bench/claims/stopwatch.h"
+#include "bench/claims/together.h"
 #include "bench/report/statistics.h"
 
 namespace cube::bench {
@@ -49,44 +48,6 @@ Status CreateAndRun(TrialClient* client, const std::string& template_name, std::
   return client->Kill(sandbox.id);
 }
 
-// What many threads do at the same moment, and the first of their errors.
-class Together {
- public:
-  explicit Together(uint64_t count) : ready_(static_cast<std::ptrdiff_t>(count)), go_(1) {}
-  ~Together() {
-    for (std::thread& thread : threads_) thread.join();
-  }
-
-  // `work` is told how long ago all were let go when it has ended: it returns its time.
-  void Add(const TrialNode& node, std::function<Status(TrialClient*)> work) {
-    threads_.emplace_back([this, &node, work = std::move(work)] {
-      auto client = node.Connect();
-      ready_.count_down();
-      go_.wait();
-      Status status = client.ok() ? work(&*client) : Status(client.error());
-      if (status.ok()) return;
-      std::lock_guard<std::mutex> guard(mutex_);
-      if (first_.ok()) first_ = status;
-    });
-  }
-  void LetGo() {
-    ready_.wait();
-    go_.count_down();
-  }
-  Status Join() {
-    for (std::thread& thread : threads_) thread.join();
-    threads_.clear();
-    return first_;
-  }
-  std::mutex* mutex() { return &mutex_; }
-
- private:
-  std::latch ready_, go_;
-  std::mutex mutex_;
-  Status first_;
-  std::vector<std::thread> threads_;
-};
-
 // So many creates at once: the time of each, and until the last.
 Status Burst(const TrialNode& node, const std::string& template_name, uint64_t count,
              std::vector<double>* each, double* all_ms) {
@@ -95,14 +56,15 @@ Status Burst(const TrialNode& node, const std::string& template_name, uint64_t c
     Together together(count);
     Stopwatch watch;
     for (uint64_t i = 0; i < count; ++i) {
-      together.Add(node, [&](TrialClient* client) -> Status {
-        CUBE_ASSIGN(TrialSandbox sandbox, client->Create(template_name));
-        double ms = watch.Ms();
-        std::lock_guard<std::mutex> guard(*together.mutex());
-        each->push_back(ms);
-        ids.push_back(sandbox.id);
-        return OkStatus();
-      });
+      together.Add([&] { return node.Connect(); },
+                   [&](TrialClient* client) -> Status {
+                     CUBE_ASSIGN(TrialSandbox sandbox, client->Create(template_name));
+                     double ms = watch.Ms();
+                     std::lock_guard<std::mutex> guard(*together.mutex());
+                     each->push_back(ms);
+                     ids.push_back(sandbox.id);
+                     return OkStatus();
+                   });
     }
     watch = Stopwatch();
     together.LetGo();
@@ -160,6 +122,11 @@ Status MeasureCreates(const TrialOptions& options, TrialNode* node, Report* repo
   Measurement spaces =
       Named("namespaces: unshare ... /bin/true",
             "user, mount, PID, network, IPC and UTS; the host's kernel is shared", true);
+  Measurement bubble =
+      Named("bubblewrap: bwrap ... /bin/true",
+            "the same namespaces, a read-only root; the host's kernel is shared", true);
+  const bool has_bubblewrap = HasProgram("bwrap");
+  if (!has_bubblewrap) report->warnings.push_back("no bwrap: bubblewrap was not measured");
   const bool has_unshare = HasProgram("unshare");
   if (!has_unshare) report->warnings.push_back("no unshare: namespaces were not measured");
   std::mt19937_64 random{std::random_device()()};
@@ -178,6 +145,11 @@ Status MeasureCreates(const TrialOptions& options, TrialNode* node, Report* repo
       CUBE_ASSIGN(other, RunChildWell({"unshare", "--user", "--map-root-user", "--mount", "--pid",
                                        "--net", "--ipc", "--uts", "--fork", "/bin/true"}));
     }
+    ChildRun wrapped;
+    if (has_bubblewrap) {
+      CUBE_ASSIGN(wrapped, RunChildWell({"bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc",
+                                         "/proc", "--dev", "/dev", "/bin/true"}));
+    }
     if (round < kWarmUp) continue;
     if (was_parked) {
       ready.samples.push_back(ready_ms);
@@ -189,12 +161,14 @@ Status MeasureCreates(const TrialOptions& options, TrialNode* node, Report* repo
     cold_output.samples.push_back(cold_output_ms);
     process.samples.push_back(one.ms);
     if (has_unshare) spaces.samples.push_back(other.ms);
+    if (has_bubblewrap) bubble.samples.push_back(wrapped.ms);
   }
   if (unparked != 0) {
     report->warnings.push_back(Format("%llu creates found no parked clone and are left out",
                                       static_cast<unsigned long long>(unparked)));
   }
-  for (Measurement* each : {&ready, &output, &cold_ready, &cold_output, &process, &spaces}) {
+  for (Measurement* each :
+       {&ready, &output, &cold_ready, &cold_output, &process, &spaces, &bubble}) {
     if (!each->samples.empty()) report->measurements.push_back(std::move(*each));
   }
   return OkStatus();
@@ -214,18 +188,20 @@ Status MeasureOpenLoop(const TrialOptions& options, TrialNode* node, Report* rep
     double due = 0;
     for (uint64_t i = 0; i < count; ++i) {
       due += gap(random);
-      together.Add(*node, [&, due](TrialClient* client) -> Status {
-        auto at = start.load() +
-                  std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(due));
-        std::this_thread::sleep_until(at);
-        CUBE_ASSIGN(TrialSandbox sandbox, client->Create(TrialNode::kWarm));
-        double ms = std::chrono::duration<double, std::milli>(Clock::now() - at).count();
-        {
-          std::lock_guard<std::mutex> guard(*together.mutex());
-          open.samples.push_back(ms);
-        }
-        return client->Kill(sandbox.id);
-      });
+      together.Add([&] { return node->Connect(); },
+                   [&, due](TrialClient* client) -> Status {
+                     auto at = start.load() + std::chrono::duration_cast<Clock::duration>(
+                                                  std::chrono::duration<double>(due));
+                     std::this_thread::sleep_until(at);
+                     CUBE_ASSIGN(TrialSandbox sandbox, client->Create(TrialNode::kWarm));
+                     double ms =
+                         std::chrono::duration<double, std::milli>(Clock::now() - at).count();
+                     {
+                       std::lock_guard<std::mutex> guard(*together.mutex());
+                       open.samples.push_back(ms);
+                     }
+                     return client->Kill(sandbox.id);
+                   });
     }
     start = Clock::now();
     together.LetGo();

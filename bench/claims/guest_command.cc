@@ -1,100 +1,34 @@
 #include "bench/claims/guest_command.h"
 
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <boost/archive/iterators/binary_from_base64.hpp>
 #include <boost/archive/iterators/transform_width.hpp>
-#include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
 #include <boost/json.hpp>
-#include <cerrno>
-#include <cstring>
 #include <optional>
 
-#include "base/unique_fd.h"
+#include "bench/claims/http_connection.h"
 
 namespace cube::bench {
 namespace {
 
 namespace json = boost::json;
-namespace http = boost::beast::http;
 
 constexpr int kEnvdPort = 49983, kInterpreterPort = 49999;
-constexpr size_t kMaxAnswer = 64u << 20;
-constexpr time_t kLimitSeconds = 120;
 constexpr size_t kEnvelopeHead = 5;
 constexpr uint8_t kEndOfStream = 2;
-
-Status SendAll(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    ssize_t sent = send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0) return ErrnoError("sending to a sandbox");
-    bytes.remove_prefix(static_cast<size_t>(sent));
-  }
-  return OkStatus();
-}
-
-// A connection to a port of the guest.
-Result<UniqueFd> ConnectToPort(const std::string& vsock, int port) {
-  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd.valid()) return ErrnoError("socket");
-  sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = {}};
-  if (vsock.size() >= sizeof address.sun_path) return Errorf("%s: too long", vsock.c_str());
-  memcpy(address.sun_path, vsock.data(), vsock.size());
-  timeval limit = {kLimitSeconds, 0};
-  setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
-    return ErrnoError("%s", vsock.c_str());
-  }
-  CUBE_TRY(SendAll(fd.get(), Format("CONNECT %d\n", port)));
-  char c = 0;
-  std::string line;
-  while (c != '\n' && line.size() < 64) {
-    ssize_t size = recv(fd.get(), &c, 1, 0);
-    if (size < 0 && errno == EINTR) continue;
-    if (size <= 0) return Errorf("port %d of the guest does not answer", port);
-    line += c;
-  }
-  if (!line.starts_with("OK ")) return Errorf("port %d of the guest: %s", port, line.c_str());
-  return fd;
-}
 
 // The body of the answer to one request.
 Result<std::string> Post(const std::string& vsock, int port, const std::string& path,
                          const std::string& type, const std::string& body) {
-  CUBE_ASSIGN(UniqueFd fd, ConnectToPort(vsock, port));
-  CUBE_TRY(SendAll(fd.get(), "POST " + path + " HTTP/1.1\r\nHost: sandbox\r\nContent-Type: " +
-                                 type + "\r\nConnection: close\r\nContent-Length: " +
-                                 std::to_string(body.size()) + "\r\n\r\n" + body));
-  http::response_parser<http::string_body> parser;
-  parser.body_limit(kMaxAnswer);
-  parser.eager(true);
-  std::string input;
-  char piece[64 * 1024];
-  boost::system::error_code bad;
-  while (!parser.is_done()) {
-    ssize_t size = recv(fd.get(), piece, sizeof piece, 0);
-    if (size < 0 && errno == EINTR) continue;
-    if (size < 0) return ErrnoError("reading from port %d of the guest", port);
-    if (size == 0) {
-      parser.put_eof(bad);
-    } else {
-      input.append(piece, static_cast<size_t>(size));
-      input.erase(0, parser.put(boost::asio::buffer(input), bad));
-      if (bad == http::error::need_more) bad.clear();
-    }
-    if (bad) return Errorf("port %d of the guest: %s", port, bad.message().c_str());
+  CUBE_ASSIGN(HttpConnection connection, HttpConnection::OpenGuestPort(vsock, port));
+  CUBE_ASSIGN(
+      HttpAnswer answer,
+      connection.Ask("POST", path,
+                     "Host: sandbox\r\nConnection: close\r\nContent-Type: " + type + "\r\n", body));
+  if (answer.status != 200) {
+    return Errorf("%s: status %u: %.300s", path.c_str(), answer.status, answer.body.c_str());
   }
-  if (parser.get().result() != http::status::ok) {
-    return Errorf("%s: status %u: %.300s", path.c_str(), parser.get().result_int(),
-                  parser.get().body().c_str());
-  }
-  return std::move(parser.get().body());
+  return std::move(answer.body);
 }
 
 std::optional<std::string> FromBase64(std::string_view text) {

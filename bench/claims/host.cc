@@ -5,6 +5,7 @@
 
 #include <boost/json.hpp>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -102,6 +103,18 @@ Result<ProcessMemory> MemoryOfProcess(pid_t pid) {
     if (name == "Private_Dirty:") memory.private_dirty = kib;
   }
   return memory;
+}
+
+double ProcessorMs(pid_t pid) {
+  double ms = 0;
+  std::error_code failed;
+  std::filesystem::directory_iterator at("/proc/" + std::to_string(pid) + "/task", failed), end;
+  for (; !failed && at != end; at.increment(failed)) {
+    std::ifstream in(at->path() / "schedstat");
+    double ns = 0;
+    if (in >> ns) ms += ns / 1e6;
+  }
+  return ms;
 }
 
 NoiseMeter::NoiseMeter() { ReadProcessorTime(&all_, &steal_); }

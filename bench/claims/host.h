@@ -25,6 +25,9 @@ struct ProcessMemory {
 };
 Result<ProcessMemory> MemoryOfProcess(pid_t pid);
 
+// The processor time that a process's live threads have had, ms (/proc/PID/task/*/schedstat).
+double ProcessorMs(pid_t pid);
+
 // How quiet the machine was since it was made, or was last asked.
 class NoiseMeter {
  public:

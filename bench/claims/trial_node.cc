@@ -101,8 +101,8 @@ Status TrialNode::Configure(uint64_t pool_size) const {
   std::ofstream out(folder_ + "/cubed.toml");
   out << "[capacity]\nmax_sandboxes = 2000\nmemory_overcommit = 64\n"
          "[sandbox]\nmax_timeout_seconds = 86400\n"
-         // Another cubed may have the port; nothing is measured over it.
-         "[api]\nlisten = \"off\"\n"
+         // Any port: another cubed may have the usual one.
+         "[api]\nlisten = \"127.0.0.1:0\"\nrequests_per_second = 0\n"
          "[pool]\nsize = 0\n"
       << "[template." << kWarm << "]\nsize = " << pool_size
       << "\nconcurrency = 4\nrefill_per_second = 1000\n";
@@ -135,6 +135,14 @@ Status TrialNode::StartDaemon() {
     std::this_thread::sleep_for(kPause);
   }
   return OkStatus();
+}
+
+Result<std::string> TrialNode::HttpAddress() const {
+  CUBE_ASSIGN(TrialClient client, Connect());
+  CUBE_ASSIGN(json::object answer, client.Ask({{"op", "node.status"}}));
+  const json::value* http = answer.if_contains("http");
+  if (http == nullptr || !http->is_string()) return Errorf("the node says no address of its HTTP");
+  return std::string(http->get_string());
 }
 
 Status TrialNode::AwaitPool() const {

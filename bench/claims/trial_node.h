@@ -54,6 +54,8 @@ class TrialNode {
   // Starts cubed with a pool of `pool_size`. Once.
   Status Start(uint64_t pool_size);
   Result<TrialClient> Connect() const { return TrialClient::Open(folder_ + "/cubed.sock"); }
+  // Where its HTTP endpoint listens.
+  Result<std::string> HttpAddress() const;
   // Waits until the pool is full; an error if it does not fill within two minutes.
   Status AwaitPool() const;
   // Another size for the pool. Does not wait for it.
