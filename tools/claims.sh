@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 export CUBE_HOME=${CUBE_HOME:-/var/lib/cube}
 tools/setup.sh
 tools/images.sh code
-bazel build //bench:cube-bench //pool:cubed //pool:cube //vmm/cli:cube-vmm //guestkernel:bzImage >&2
+bazel build //bench:cube-bench //bench:fabric //pool:cubed //pool:cube //vmm/cli:cube-vmm //guestkernel:bzImage >&2
 bin=$(realpath bazel-bin)
 cd "$here"
 exec "$bin/bench/cube-bench" claims --vmm "$bin/vmm/cli/cube-vmm" --cubed "$bin/pool/cubed" \

@@ -13,6 +13,7 @@
 #include "bench/claims/density_scenario.h"
 #include "bench/claims/freeze_scenario.h"
 #include "bench/claims/host.h"
+#include "bench/claims/network_scenario.h"
 #include "bench/claims/overhead_scenario.h"
 #include "bench/claims/published.h"
 #include "bench/claims/restore_scenario.h"
@@ -147,6 +148,8 @@ Result<Report> RunClaims(const TrialOptions& options) {
   Note("HTTP", MeasureApi(options, node.get(), &report), &report);
   fprintf(stderr, "cube-bench: what a machine costs\n");
   Note("overhead", MeasureOverhead(options, node.get(), &report), &report);
+  fprintf(stderr, "cube-bench: the network\n");
+  Note("the network", MeasureNetwork(options, node->folder(), &report), &report);
   fprintf(stderr, "cube-bench: density\n");
   Note("density", MeasureDensity(node.get(), &report), &report);
   node.reset();

@@ -131,6 +131,9 @@ void AddOptions(CLI::App* command, ClaimsWords* words) {
   const std::string images = Home() + "/images/";
   options.vmm = BesideThisOne("cube-vmm");
   options.cubed = BesideThisOne("cubed");
+  if (std::string fabric = BesideThisOne("fabric"); fabric.find('/') != std::string::npos) {
+    options.fabric = fabric;
+  }
   options.kernel = images + "vmlinux";
   options.initrd = images + "agent-initramfs.cpio";
   options.boot_initrd = images + "initramfs.cpio";
@@ -147,7 +150,8 @@ void AddOptions(CLI::App* command, ClaimsWords* words) {
                                  {"--initrd", &options.initrd},
                                  {"--boot-initrd", &options.boot_initrd},
                                  {"--rootfs", &options.rootfs},
-                                 {"--bzimage", &options.bzimage}}) {
+                                 {"--bzimage", &options.bzimage},
+                                 {"--fabric", &options.fabric}}) {
     command->add_option(name, *to)->capture_default_str();
   }
 }

@@ -12,6 +12,7 @@ struct TrialOptions {
   std::string vmm, cubed, kernel, initrd, rootfs;
   std::string boot_initrd;  // of a guest without a root disk, that has /bin/true
   std::string bzimage;      // the kernel as QEMU wants it; "": no such peer
+  std::string fabric;       // the program that measures the network; "": it is not measured
   // Made for the run, deleted after it; a folder of a disk, as snapshots are written there.
   std::string work_folder = "/var/tmp";
   uint64_t memory_mib = 512;  // of each guest
