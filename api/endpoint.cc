@@ -4,6 +4,7 @@
 
 #include "api/signed_url.h"
 #include "base/json_writer.h"
+#include "base/monotonic.h"
 
 namespace cube::api {
 namespace {
@@ -46,20 +47,33 @@ Status Endpoint::Open() {
   snapshots_->AddTo(&*router_);
   templates_.emplace(node_, &*catalog_);
   templates_->AddTo(&*router_);
+  builder_.emplace(node_, &*catalog_, folder + "/builds");
+  CUBE_TRY(builder_->Open());
+  builds_.emplace(node_, &*catalog_, &*builder_);
+  builds_->AddTo(&*router_);
   return OkStatus();
 }
 
 Handlers Endpoint::MakeHandlers() {
   Handlers handlers;
-  handlers.control = [this](Request request) { return router_->Carry(std::move(request)); };
+  handlers.control = [this](Request request) { return Carry(std::move(request)); };
   handlers.signed_for = [this](const Request& request) { return SignedFor(*node_, request); };
-  handlers.upload_path = [](const Request&) { return std::string(); };
+  handlers.upload_path = [this](const Request& request) { return builds_->UploadPath(request); };
   handlers.uploaded = [](const Request&, const std::string&) { return Reply::Nothing(); };
   handlers.open = [this](SandboxAddress address, std::shared_ptr<Request> request,
                          std::shared_ptr<GuestLink> idle) {
     return gateway_.Open(std::move(address), std::move(request), std::move(idle));
   };
   return handlers;
+}
+
+Task<Reply> Endpoint::Carry(Request request) {
+  bool is_create =
+      request.method == "POST" && (request.path == "/sandboxes" || request.path == "/v2/sandboxes");
+  uint64_t start = MonotonicNow();
+  Reply reply = co_await router_->Carry(std::move(request));
+  if (is_create) observation_->CountCreate(reply.status, Milliseconds(start, MonotonicNow()));
+  co_return reply;
 }
 
 Status Endpoint::Listen() {

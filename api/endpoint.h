@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "api/build_api.h"
 #include "api/gate.h"
 #include "api/gateway.h"
 #include "api/key_store.h"
@@ -15,6 +16,7 @@
 #include "api/server.h"
 #include "api/snapshot_api.h"
 #include "api/template_api.h"
+#include "api/template_builder.h"
 #include "api/template_catalog.h"
 #include "pool/node.h"
 #include "pool/request_fields.h"
@@ -44,6 +46,7 @@ class Endpoint {
   Endpoint(pool::Node* node, pool::Database database);
   Status Open();
   Handlers MakeHandlers();
+  Task<Reply> Carry(Request request);
 
   pool::Node* node_;
   pool::Database database_;
@@ -56,6 +59,8 @@ class Endpoint {
   std::optional<SandboxApi> sandboxes_;
   std::optional<SnapshotApi> snapshots_;
   std::optional<TemplateApi> templates_;
+  std::optional<TemplateBuilder> builder_;
+  std::optional<BuildApi> builds_;
   std::optional<ObservationApi> observation_;
   Server server_;
 };

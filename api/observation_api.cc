@@ -80,6 +80,66 @@ void ObservationApi::AddTo(Router* router) {
       "GET", "/ready", [this](Shared) -> Task<Answer> { return Ready(); }, Access::kPublic);
 }
 
+void ObservationApi::CountCreate(unsigned status, double ms) {
+  if (status != 201) return;
+  size_t bucket = 0;
+  for (double limit = 1; bucket + 1 < kBuckets && ms > limit; limit *= 2) ++bucket;
+  ++creates_[bucket];
+  create_ms_ += ms;
+}
+
+// Prometheus' text format, version 0.0.4.
+Task<Answer> ObservationApi::Prometheus() {
+  constexpr pool::SandboxState kStates[] = {pool::SandboxState::kRunning,
+                                            pool::SandboxState::kPaused, pool::SandboxState::kDead};
+  std::string text;
+  auto head = [&](const char* name, const char* type, const char* help) {
+    text += Format("# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+  };
+  auto number = [](uint64_t value) { return static_cast<unsigned long long>(value); };
+  head("cube_sandboxes", "gauge", "Sandboxes by state.");
+  for (pool::SandboxState state : kStates) {
+    uint64_t count = 0;
+    for (const auto& [id, sandbox] : node_->sandboxes()) count += sandbox->state() == state;
+    text += Format("cube_sandboxes{state=\"%s\"} %llu\n", pool::StateName(state), number(count));
+  }
+  head("cube_creates_total", "counter", "Sandboxes that were created.");
+  text += Format("cube_creates_total %llu\n", number(node_->creates()));
+  head("cube_failed_creates_total", "counter", "Creates that came to nothing on the node.");
+  text += Format("cube_failed_creates_total %llu\n", number(node_->failed_creates()));
+  head("cube_create_seconds", "histogram", "Time of creates over HTTP.");
+  uint64_t sum = 0;
+  for (size_t i = 0; i + 1 < kBuckets; ++i) {
+    sum += creates_[i];
+    text += Format("cube_create_seconds_bucket{le=\"%g\"} %llu\n",
+                   static_cast<double>(1u << i) / 1000, number(sum));
+  }
+  sum += creates_[kBuckets - 1];
+  text += Format("cube_create_seconds_bucket{le=\"+Inf\"} %llu\ncube_create_seconds_sum %g\n",
+                 number(sum), create_ms_ / 1000);
+  text += Format("cube_create_seconds_count %llu\n", number(sum));
+  head("cube_pool_parked", "gauge", "Clones that are ready to be handed out.");
+  // A template's name has no character that would need an escape here.
+  for (const auto& [name, state] : node_->templates()) {
+    text += Format("cube_pool_parked{template=\"%s\"} %zu\n", name.c_str(), state.pool->parked());
+  }
+  head("cube_pool_takes_total", "counter", "Creates by whether a clone was parked.");
+  for (const auto& [name, state] : node_->templates()) {
+    const auto& counted = state.pool->statistics();
+    text += Format("cube_pool_takes_total{template=\"%s\",parked=\"yes\"} %llu\n", name.c_str(),
+                   number(counted.hits));
+    text += Format("cube_pool_takes_total{template=\"%s\",parked=\"no\"} %llu\n", name.c_str(),
+                   number(counted.misses));
+  }
+  head("cube_http_answers_total", "counter", "Answers of the control plane by status.");
+  for (const auto& [status, count] : router_->answers()) {
+    text += Format("cube_http_answers_total{status=\"%u\"} %llu\n", status, number(count));
+  }
+  Reply reply = Reply::Json(200, std::move(text));
+  reply.content_type = "text/plain; version=0.0.4";
+  co_return reply;
+}
+
 Task<Answer> ObservationApi::Health() { co_return Reply::Json(200, "{\"status\":\"ok\"}"); }
 
 // Whether a create may succeed.

@@ -1,6 +1,7 @@
 #ifndef CUBE_API_OBSERVATION_API_H_
 #define CUBE_API_OBSERVATION_API_H_
 
+#include <array>
 #include <memory>
 
 #include "api/metrics_sampler.h"
@@ -16,6 +17,8 @@ class ObservationApi {
   ObservationApi(pool::Node* node, MetricsSampler* sampler) : node_(node), sampler_(sampler) {}
 
   void AddTo(Router* router);
+  // A create was answered so, after so many milliseconds.
+  void CountCreate(unsigned status, double ms);
 
  private:
   using Shared = std::shared_ptr<Call>;
@@ -23,11 +26,17 @@ class ObservationApi {
   Task<Answer> MetricsOfMany(Shared call);
   Task<Answer> Logs(Shared call);
   Task<Answer> LogsVersionTwo(Shared call);
+  Task<Answer> Prometheus();
   Task<Answer> Health();
   Task<Answer> Ready();
 
   pool::Node* node_;
   MetricsSampler* sampler_;
+  const Router* router_ = nullptr;
+  // Creates that took at most 1, 2, 4, ... 4096 ms, and all others.
+  static constexpr size_t kBuckets = 14;
+  std::array<uint64_t, kBuckets> creates_ = {};
+  double create_ms_ = 0;
 };
 
 }  // namespace cube::api

@@ -173,7 +173,12 @@ std::vector<std::string> TemplateCatalog::Names() const {
 }
 
 bool TemplateCatalog::Knows(const std::string& name) const {
-  if (node_->registry().entries().contains(name)) return true;
+  const auto& entries = node_->registry().entries();
+  // A folder of a later build is not a template by itself.
+  bool is_build = std::any_of(builds_.begin(), builds_.end(), [&](const auto& item) {
+    return item.second.folder == name && item.second.template_id != name;
+  });
+  if (entries.contains(name) && !is_build) return true;
   return std::any_of(builds_.begin(), builds_.end(),
                      [&](const auto& item) { return item.second.template_id == name; });
 }
