@@ -227,9 +227,6 @@ void TemplateBuilder::Finish(BuildRecord build, const Outcome<Done>& done,
   if (!done.ok()) {
     build.reason = done.refusal().message;
     Add(build.id, "error", build.reason, build.step);
-  } else {
-    // It can be created from once it is said to be ready.
-    node_->LookForTemplates();
   }
   spdlog::info("build {} of template {}: {}{}{}", build.id, build.template_id, build.status,
                done.ok() ? "" : ": ", build.reason);

@@ -57,8 +57,6 @@ class Node {
   Task<Outcome<std::vector<std::shared_ptr<Sandbox>>>> Fork(std::string id, uint32_t count,
                                                             std::vector<std::string> tokens);
   Outcome<Done> DeleteSnapshot(const std::string& id);
-  // Looks at the templates' folder now, rather than when the kernel tells of a change.
-  void LookForTemplates() { registry_.Scan(); }
   // Ends its pool and deletes it. kConflict while a sandbox or a client's snapshot builds on it.
   Task<Outcome<Done>> RemoveTemplate(std::string name);
   // No more creates. Then every sandbox is paused, or, if not `pause`, has ended by itself.
