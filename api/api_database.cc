@@ -18,6 +18,9 @@ constexpr const char* kMigrations[] = {
     " WITHOUT ROWID;"
     "CREATE TABLE tags (template TEXT NOT NULL, tag TEXT NOT NULL, build TEXT NOT NULL,"
     " created_ms INTEGER NOT NULL, PRIMARY KEY (template, tag)) WITHOUT ROWID;",
+    "CREATE TABLE volumes (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
+    " created_ms INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;",
 };
 
 }  // namespace
@@ -45,6 +48,15 @@ Result<pool::Database> OpenApiDatabase(const std::string& path) {
     return done.error();
   }
   return database;
+}
+
+Result<std::string> Setting(pool::Database* database, std::string_view name, std::string fallback) {
+  CUBE_ASSIGN(pool::Statement ask, database->Prepare("SELECT value FROM settings WHERE name = ?1"));
+  CUBE_ASSIGN(bool row, ask.Bind(1, name).Step());
+  if (row) return ask.Text(0);
+  CUBE_ASSIGN(pool::Statement put, database->Prepare("INSERT INTO settings VALUES (?1,?2)"));
+  CUBE_TRY(put.Bind(1, name).Bind(2, fallback).Run());
+  return fallback;
 }
 
 }  // namespace cube::api

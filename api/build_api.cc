@@ -31,6 +31,19 @@ void AddEntry(const BuildLogEntry& entry, JsonWriter* json) {
   json->EndObject();
 }
 
+Outcome<std::string> LevelOf(const Call& call) {
+  return call.QueryWord("level", {"", "debug", "info", "warn", "error"});
+}
+
+// Entries are info or error.
+std::vector<BuildLogEntry> AtLevel(std::vector<BuildLogEntry> log, const std::string& level) {
+  if (level == "warn" || level == "error") {
+    std::erase_if(
+        log, [](const BuildLogEntry& entry) { return std::string_view(entry.level) != "error"; });
+  }
+  return log;
+}
+
 }  // namespace
 
 BuildApi::BuildApi(pool::Node* node, TemplateCatalog* catalog, TemplateBuilder* builder)
@@ -48,6 +61,13 @@ void BuildApi::AddTo(Router* router) {
   add("GET", "/templates/{templateID}/builds/{buildID}/status",
       [this](Shared c) { return StatusOf(c); });
   add("GET", "/templates/{templateID}/builds/{buildID}/logs", [this](Shared c) { return Logs(c); });
+  // Those with a signature have gone to a file before they get here.
+  router->Add(
+      "PUT", "/uploads/{hash}",
+      [](Shared) -> Task<Answer> {
+        co_return Reply::Error(403, "the upload's signature is not valid, or no longer");
+      },
+      Access::kToken);
   const char* kOld = "this form of a build, which runs where the CLI is, is not done here";
   router->AddUnsupported("POST", "/templates", kOld);
   router->AddUnsupported("POST", "/templates/{templateID}", kOld);
@@ -237,8 +257,9 @@ Task<Answer> BuildApi::Start(Shared call) {
 Task<Answer> BuildApi::StatusOf(Shared call) {
   POOL_CO_ASSIGN(std::optional<int64_t> offset, call->QueryWhole("logsOffset", 0, INT32_MAX));
   POOL_CO_ASSIGN(std::optional<int64_t> limit, call->QueryWhole("limit", 0, 100));
+  POOL_CO_ASSIGN(std::string level, LevelOf(*call));
   POOL_CO_ASSIGN(BuildRecord build, Find(*call));
-  const auto& log = builder_->LogOf(build.id);
+  const std::vector<BuildLogEntry> log = AtLevel(builder_->LogOf(build.id), level);
   size_t from = std::min(static_cast<size_t>(offset.value_or(0)), log.size());
   size_t to = std::min(from + static_cast<size_t>(limit.value_or(100)), log.size());
   JsonWriter json;
@@ -260,9 +281,13 @@ Task<Answer> BuildApi::StatusOf(Shared call) {
 Task<Answer> BuildApi::Logs(Shared call) {
   POOL_CO_ASSIGN(std::optional<int64_t> cursor, call->QueryWhole("cursor", 0, INT64_MAX));
   POOL_CO_ASSIGN(std::optional<int64_t> limit, call->QueryWhole("limit", 0, 100));
+  POOL_CO_ASSIGN(std::string direction, call->QueryWord("direction", {"forward", "backward"}));
+  POOL_CO_ASSIGN(std::string level, LevelOf(*call));
+  // There is one source.
+  POOL_CO_TRY(call->QueryWord("source", {"", "temporary", "persistent"}));
   POOL_CO_ASSIGN(BuildRecord build, Find(*call));
-  bool backward = call->Query("direction").value_or("forward") == "backward";
-  std::vector<BuildLogEntry> log = builder_->LogOf(build.id);
+  bool backward = direction == "backward";
+  std::vector<BuildLogEntry> log = AtLevel(builder_->LogOf(build.id), level);
   if (backward) std::reverse(log.begin(), log.end());
   size_t left = static_cast<size_t>(limit.value_or(100));
   JsonWriter json;

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/write.hpp>
 
@@ -272,7 +273,8 @@ Task<bool> Connection::ServeSandbox(SandboxAddress address, std::shared_ptr<Requ
 Task<bool> Connection::Answer(const Request& request, const Reply& reply, bool keep) {
   std::string header = Format("HTTP/1.1 %u %s\r\n", reply.status, ReasonOf(reply.status));
   if (reply.status != 204) {
-    header += Format("Content-Length: %zu\r\n", reply.body.size());
+    uint64_t size = reply.file != nullptr ? reply.file_size : reply.body.size();
+    header += Format("Content-Length: %llu\r\n", static_cast<unsigned long long>(size));
     if (!reply.content_type.empty()) header += "Content-Type: " + reply.content_type + "\r\n";
   }
   for (const auto& [name, value] : reply.headers) header += name + ": " + value + "\r\n";
@@ -283,7 +285,23 @@ Task<bool> Connection::Answer(const Request& request, const Reply& reply, bool k
   std::array<asio::const_buffer, 2> parts = {
       asio::buffer(header), asio::buffer(reply.body.data(), has_body ? reply.body.size() : 0)};
   auto [failed, size] = co_await asio::async_write(client_->socket, parts, kAsTuple);
-  co_return !failed;
+  if (failed || reply.file == nullptr || request.method == "HEAD") co_return !failed;
+  co_return co_await SendFile(reply.file, reply.file_size);
+}
+
+Task<bool> Connection::SendFile(std::shared_ptr<UniqueFd> file, uint64_t size) {
+  auto piece = std::make_unique<char[]>(kPiece);
+  for (uint64_t sent = 0; sent < size;) {
+    ssize_t got = pread(file->get(), piece.get(), std::min<uint64_t>(kPiece, size - sent),
+                        static_cast<off_t>(sent));
+    if (got <= 0) co_return false;
+    SetDeadline(kBodyLimit);
+    auto part = asio::buffer(piece.get(), static_cast<size_t>(got));
+    auto [failed, written] = co_await asio::async_write(client_->socket, part, kAsTuple);
+    if (failed) co_return false;
+    sent += written;
+  }
+  co_return true;
 }
 
 // What comes yet is taken for a moment: a connection that is closed with something unread takes the

@@ -71,6 +71,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Task<Reply> ReadToFile(const Request& request, RequestParser* parser, std::string path);
   Task<bool> Continue(const RequestParser& parser);
   Task<bool> Answer(const Request& request, const Reply& reply, bool keep);
+  Task<bool> SendFile(std::shared_ptr<UniqueFd> file, uint64_t size);
   // An answer after which no more is read.
   Task<void> Refuse(const Request& request, unsigned status, std::string message);
 

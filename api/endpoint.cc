@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "api/secret.h"
 #include "api/signed_url.h"
 #include "base/json_writer.h"
 #include "base/monotonic.h"
@@ -38,19 +39,21 @@ Status Endpoint::Open() {
   CUBE_ASSIGN(catalog_, TemplateCatalog::Open(&database_, node_));
   CUBE_ASSIGN(gate_, Gate::Create(&*keys_, folder + "/audit.log"));
   CUBE_TRY(gate_->Configure(node_->context().config.api));
-  router_.emplace(gate_.get());
-  observation_.emplace(node_, &sampler_);
-  observation_->AddTo(&*router_);
-  sandboxes_.emplace(node_, &*catalog_);
-  sandboxes_->AddTo(&*router_);
-  snapshots_.emplace(node_, &*catalog_);
-  snapshots_->AddTo(&*router_);
-  templates_.emplace(node_, &*catalog_);
-  templates_->AddTo(&*router_);
+  CUBE_ASSIGN(volumes_, VolumeStore::Open(&database_, node_->context().config.home + "/volumes"));
   builder_.emplace(node_, &*catalog_, folder + "/builds");
   CUBE_TRY(builder_->Open());
-  builds_.emplace(node_, &*catalog_, &*builder_);
-  builds_->AddTo(&*router_);
+  ControlPlane::Parts parts;
+  parts.node = node_;
+  parts.catalog = &*catalog_;
+  parts.builder = &*builder_;
+  parts.sampler = &sampler_;
+  parts.keys = &*keys_;
+  parts.volumes = &*volumes_;
+  CUBE_ASSIGN(parts.node_id, Setting(&database_, "node_id", RandomUuid()));
+  parts.service_id = RandomUuid();
+  control_.emplace(parts);
+  router_.emplace(gate_.get());
+  control_->AddTo(&*router_);
   return OkStatus();
 }
 
@@ -58,8 +61,10 @@ Handlers Endpoint::MakeHandlers() {
   Handlers handlers;
   handlers.control = [this](Request request) { return Carry(std::move(request)); };
   handlers.signed_for = [this](const Request& request) { return SignedFor(*node_, request); };
-  handlers.upload_path = [this](const Request& request) { return builds_->UploadPath(request); };
-  handlers.uploaded = [](const Request&, const std::string&) { return Reply::Nothing(); };
+  handlers.upload_path = [this](const Request& request) { return control_->UploadPath(request); };
+  handlers.uploaded = [this](const Request& request, const std::string& path) {
+    return control_->Uploaded(request, path);
+  };
   handlers.open = [this](SandboxAddress address, std::shared_ptr<Request> request,
                          std::shared_ptr<GuestLink> idle) {
     return gateway_.Open(std::move(address), std::move(request), std::move(idle));
@@ -72,7 +77,8 @@ Task<Reply> Endpoint::Carry(Request request) {
       request.method == "POST" && (request.path == "/sandboxes" || request.path == "/v2/sandboxes");
   uint64_t start = MonotonicNow();
   Reply reply = co_await router_->Carry(std::move(request));
-  if (is_create) observation_->CountCreate(reply.status, Milliseconds(start, MonotonicNow()));
+  if (is_create)
+    control_->observation().CountCreate(reply.status, Milliseconds(start, MonotonicNow()));
   co_return reply;
 }
 

@@ -5,19 +5,16 @@
 #include <optional>
 #include <string>
 
-#include "api/build_api.h"
+#include "api/control_plane.h"
 #include "api/gate.h"
 #include "api/gateway.h"
 #include "api/key_store.h"
 #include "api/metrics_sampler.h"
-#include "api/observation_api.h"
 #include "api/router.h"
-#include "api/sandbox_api.h"
 #include "api/server.h"
-#include "api/snapshot_api.h"
-#include "api/template_api.h"
 #include "api/template_builder.h"
 #include "api/template_catalog.h"
+#include "api/volume_store.h"
 #include "pool/node.h"
 #include "pool/request_fields.h"
 
@@ -56,12 +53,9 @@ class Endpoint {
   Gateway gateway_;
   MetricsSampler sampler_;
   std::optional<Router> router_;
-  std::optional<SandboxApi> sandboxes_;
-  std::optional<SnapshotApi> snapshots_;
-  std::optional<TemplateApi> templates_;
   std::optional<TemplateBuilder> builder_;
-  std::optional<BuildApi> builds_;
-  std::optional<ObservationApi> observation_;
+  std::optional<VolumeStore> volumes_;
+  std::optional<ControlPlane> control_;
   Server server_;
 };
 

@@ -21,8 +21,9 @@ constexpr size_t kAuditBytes = 16 << 20;
 constexpr size_t kAuditFiles = 8;
 constexpr size_t kMaxKey = 512;
 
-// The key that a request shows: of the SDK, or of the CLI.
-std::optional<std::string> KeyOf(const Request& request) {
+}  // namespace
+
+std::optional<std::string> ShownKey(const Request& request) {
   if (const std::string* key = request.headers.Find("x-api-key")) return *key;
   const std::string* authorization = request.headers.Find("authorization");
   constexpr std::string_view kBearer = "bearer ";
@@ -32,8 +33,6 @@ std::optional<std::string> KeyOf(const Request& request) {
   }
   return authorization->substr(kBearer.size());
 }
-
-}  // namespace
 
 Gate::~Gate() = default;
 
@@ -108,7 +107,7 @@ Gate::Admission Gate::Admit(const Request& request) {
     }
     return admission;
   }
-  auto shown = KeyOf(request);
+  auto shown = ShownKey(request);
   if (!shown || shown->empty()) {
     admission.refusal = Reply::Error(401, "an API key is missing: X-API-Key");
     return admission;

@@ -16,6 +16,9 @@ class logger;
 
 namespace cube::api {
 
+// The key that a request shows, which may be anything: X-API-Key, or Authorization: Bearer.
+std::optional<std::string> ShownKey(const Request& request);
+
 // Who may use the control plane, how often, and what was done. On one thread.
 class Gate {
  public:

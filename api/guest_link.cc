@@ -18,7 +18,8 @@ using pool::kAsTuple;
 constexpr uint16_t kEnvdPort = 49983;
 constexpr uint16_t kInterpreterPort = 49999;
 constexpr uint16_t kForwardPort = 49982;
-constexpr int kTries = 6;
+// The agent's queue of connections may be full for a moment: it is then tried again.
+constexpr int kTries = 4;
 constexpr pool::milliseconds kPause(50);  // after the first try; then twice as long each time
 constexpr pool::milliseconds kLimit(10'000);
 constexpr size_t kMaxLine = 256;
@@ -45,7 +46,8 @@ Task<std::pair<boost::system::error_code, bool>> Greet(GuestLink* link, std::str
   }
 }
 
-Task<LinkResult> Try(asio::io_context& io, std::string vsock, uint16_t port) {
+// `*is_final` is set if the agent itself has said that nobody listens at that port of the guest's.
+Task<LinkResult> Try(asio::io_context& io, std::string vsock, uint16_t port, bool* is_final) {
   LinkResult result;
   auto link = std::make_shared<GuestLink>(io);
   link->port = port;
@@ -72,6 +74,7 @@ Task<LinkResult> Try(asio::io_context& io, std::string vsock, uint16_t port) {
   auto [broken, ok] = co_await Greet(link.get(), Format("CONNECT %u\n", first));
   if (!broken && ok && !is_served) {
     std::tie(broken, ok) = co_await Greet(link.get(), Format("CONNECT %u\n", port));
+    *is_final = !broken;
   }
   timer.cancel();
   // A port of the agent's own that is closed ends the connection without a word.
@@ -89,8 +92,9 @@ Task<LinkResult> Try(asio::io_context& io, std::string vsock, uint16_t port) {
 Task<LinkResult> ConnectToGuest(asio::io_context& io, std::string vsock, uint16_t port) {
   asio::steady_timer timer(io);
   for (int tries = 1;; ++tries) {
-    LinkResult result = co_await Try(io, vsock, port);
-    if (result.fault != LinkFault::kPortClosed || tries == kTries) co_return result;
+    bool is_final = false;
+    LinkResult result = co_await Try(io, vsock, port, &is_final);
+    if (result.fault != LinkFault::kPortClosed || is_final || tries == kTries) co_return result;
     co_await pool::Sleep(timer, kPause * (1 << (tries - 1)));
   }
 }

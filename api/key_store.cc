@@ -11,7 +11,7 @@ using pool::Refuse;
 
 constexpr size_t kMaxName = 128;
 constexpr size_t kMaxKeys = 10'000;
-constexpr size_t kKeyBytes = 20;
+constexpr size_t kKeyBytes = KeyStore::kDigits / 2;
 constexpr size_t kPrefix = 8;
 constexpr int64_t kUsedMs = 60'000;
 
@@ -75,6 +75,21 @@ pool::Outcome<pool::Done> KeyStore::Revoke(const std::string& id_or_name) {
   revoked.revoked_ms = pool::WallClockMs();
   POOL_TRY(Put(revoked));
   *found = revoked;
+  return pool::Done();
+}
+
+pool::Outcome<pool::Done> KeyStore::Rename(const std::string& id, const std::string& name) {
+  if (name.size() > kMaxName) {
+    return Refuse(Fault::kInvalid, "a key's name has at most %zu bytes", kMaxName);
+  }
+  auto found = keys_.find(id);
+  if (found == keys_.end() || found->second.revoked_ms != 0) {
+    return Refuse(Fault::kNotFound, "there is no valid key \"%.64s\"", id.c_str());
+  }
+  KeyRecord renamed = found->second;
+  renamed.name = name;
+  POOL_TRY(Put(renamed));
+  found->second = renamed;
   return pool::Done();
 }
 

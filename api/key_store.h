@@ -25,6 +25,8 @@ struct KeyRecord {
 // API keys. On one thread.
 class KeyStore {
  public:
+  static constexpr size_t kDigits = 40;  // of a key, behind "e2b_"
+
   // `database` outlives it.
   static Result<KeyStore> Open(pool::Database* database);
 
@@ -35,6 +37,8 @@ class KeyStore {
   pool::Outcome<Made> Create(const std::string& name);
   // By its id or its name, if that is of one valid key only.
   pool::Outcome<pool::Done> Revoke(const std::string& id_or_name);
+  // A valid one, by its id.
+  pool::Outcome<pool::Done> Rename(const std::string& id, const std::string& name);
   std::vector<KeyRecord> List() const;
   // The valid key that `text`, which may be anything, is; or null.
   const KeyRecord* Find(const std::string& text);

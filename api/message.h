@@ -2,12 +2,14 @@
 #define CUBE_API_MESSAGE_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "pool/outcome.h"
 
 namespace cube::api {
@@ -44,6 +46,10 @@ struct Reply {
   std::string content_type = "application/json";
   std::string body;
   std::vector<std::pair<std::string, std::string>> headers;
+  // In place of a body: so many bytes of a file from its beginning. One that has got shorter ends
+  // the connection.
+  std::shared_ptr<UniqueFd> file;
+  uint64_t file_size = 0;
 
   static Reply Json(unsigned status, std::string text) {
     Reply reply;

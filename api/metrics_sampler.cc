@@ -68,6 +68,7 @@ void MetricsSampler::Stop() {
 pool::Task<void> MetricsSampler::Run() {
   while (co_await pool::Sleep(timer_, kRound)) {
     if (stopped_) co_return;
+    LookAtAll();
     std::vector<std::string> ids;
     for (const auto& [id, sandbox] : node_->sandboxes()) ids.push_back(id);
     std::erase_if(histories_, [&](const auto& item) {
@@ -81,6 +82,20 @@ pool::Task<void> MetricsSampler::Run() {
       if (found != node_->sandboxes().end()) Look(found->second->record());
     }
   }
+}
+
+void MetricsSampler::LookAtAll() {
+  NodeSample sample;
+  sample.time_ms = pool::WallClockMs();
+  for (const auto& [id, sandbox] : node_->sandboxes()) {
+    sample.running += sandbox->state() == pool::SandboxState::kRunning;
+  }
+  uint64_t creates = node_->creates();
+  auto seconds = static_cast<double>(kRound.count()) / 1000;
+  sample.creates_per_second = static_cast<double>(creates - creates_) / seconds;
+  creates_ = creates;
+  node_samples_.push_back(sample);
+  if (node_samples_.size() > kNodeKept) node_samples_.pop_front();
 }
 
 void MetricsSampler::Look(const pool::SandboxRecord& record) {

@@ -19,12 +19,19 @@ struct SandboxSample {
   uint64_t disk_used = 0, disk_total = 0;                        // bytes
 };
 
+// How many sandboxes ran at some time, and how fast they came in the five seconds before.
+struct NodeSample {
+  int64_t time_ms = 0;
+  uint32_t running = 0;
+  double creates_per_second = 0;
+};
+
 // Keeps samples of all sandboxes, half an hour back. Those of every five seconds are the host's
 // view of the process, which wakes no guest; whoever asks gets the guest's own view as the last
 // one. On one thread.
 class MetricsSampler {
  public:
-  static constexpr size_t kKept = 360;
+  static constexpr size_t kKept = 360, kNodeKept = 720;
 
   // `node` outlives it, and so does what Run() has begun.
   explicit MetricsSampler(pool::Node* node) : node_(node), timer_(node->context().io) {}
@@ -36,6 +43,8 @@ class MetricsSampler {
                                               int64_t from_ms, int64_t to_ms);
   // The last one that is known, or one without times.
   SandboxSample Last(const std::string& id) const;
+  // Of all together, an hour back.
+  const std::deque<NodeSample>& node_samples() const { return node_samples_; }
 
  private:
   struct History {
@@ -48,6 +57,7 @@ class MetricsSampler {
   };
 
   pool::Task<void> Run();
+  void LookAtAll();
   void Look(const pool::SandboxRecord& record);
   void Add(History* history, SandboxSample sample);
 
@@ -55,6 +65,8 @@ class MetricsSampler {
   boost::asio::steady_timer timer_;
   bool stopped_ = false;
   std::map<std::string, History> histories_;
+  std::deque<NodeSample> node_samples_;
+  uint64_t creates_ = 0;  // when it last looked
 };
 
 }  // namespace cube::api

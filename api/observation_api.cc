@@ -66,6 +66,8 @@ void AddEntry(const LogLine& line, const std::string& id, JsonWriter* json) {
 }  // namespace
 
 void ObservationApi::AddTo(Router* router) {
+  router_ = router;
+  router->Add("GET", "/metrics", [this](Shared) -> Task<Answer> { return Prometheus(); });
   router->Add("GET", "/sandboxes/metrics",
               [this](Shared call) -> Task<Answer> { return MetricsOfMany(call); });
   router->Add("GET", "/sandboxes/{sandboxID}/metrics",
@@ -213,16 +215,10 @@ Task<Answer> ObservationApi::Logs(Shared call) {
 Task<Answer> ObservationApi::LogsVersionTwo(Shared call) {
   POOL_CO_ASSIGN(std::optional<int64_t> cursor, call->QueryWhole("cursor", 0, INT64_MAX));
   POOL_CO_ASSIGN(std::optional<int64_t> limit, call->QueryWhole("limit", 0, kMaxLines));
-  std::string direction = call->Query("direction").value_or("forward");
-  std::string level = call->Query("level").value_or("");
+  POOL_CO_ASSIGN(std::string direction, call->QueryWord("direction", {"forward", "backward"}));
+  POOL_CO_ASSIGN(std::string level,
+                 call->QueryWord("level", {"", "debug", "info", "warn", "error"}));
   std::string search = call->Query("search").value_or("");
-  if (direction != "forward" && direction != "backward") {
-    co_return Refuse(Fault::kInvalid, "\"direction\" is not forward or backward");
-  }
-  const std::vector<std::string> levels = {"debug", "info", "warn", "error"};
-  if (!level.empty() && std::find(levels.begin(), levels.end(), level) == levels.end()) {
-    co_return Refuse(Fault::kInvalid, "\"level\" is not debug, info, warn or error");
-  }
   POOL_CO_ASSIGN(std::shared_ptr<Sandbox> sandbox, FindShown(*node_, *call));
   POOL_CO_ASSIGN(std::vector<LogLine> lines, LinesOf(node_, *sandbox));
   bool backward = direction == "backward";

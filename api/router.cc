@@ -48,6 +48,25 @@ pool::Outcome<std::optional<int64_t>> Call::QueryWhole(const char* name, int64_t
   return std::optional<int64_t>(number);
 }
 
+pool::Outcome<bool> Call::QueryFlag(const char* name) const {
+  std::string text = Query(name).value_or("false");
+  if (text == "true") return true;
+  if (text == "false") return false;
+  return pool::Refuse(pool::Fault::kInvalid, "\"%s\" is not true or false", name);
+}
+
+pool::Outcome<std::string> Call::QueryWord(const char* name,
+                                           std::initializer_list<const char*> words) const {
+  std::string text = Query(name).value_or(*words.begin());
+  std::string all;
+  for (const char* word : words) {
+    if (text == word) return text;
+    if (*word != '\0') all += (all.empty() ? "" : ", ") + std::string(word);
+  }
+  return pool::Refuse(pool::Fault::kInvalid, "\"%s\" is \"%.64s\", and not one of %s", name,
+                      text.c_str(), all.c_str());
+}
+
 void Router::Add(const char* method, const char* pattern, CallHandler handler, Access access) {
   Route route = {method, pattern, *SplitPath(pattern), std::move(handler), "", access};
   routes_.push_back(std::move(route));

@@ -2,6 +2,7 @@
 #define CUBE_API_ROUTER_H_
 
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -30,12 +31,18 @@ class Call {
   // The same as a number; kInvalid if it is none from `least` to `most`.
   pool::Outcome<std::optional<int64_t>> QueryWhole(const char* name, int64_t least,
                                                    int64_t most) const;
+  // The same as true or false, which it is if it is not there; kInvalid if it is neither.
+  pool::Outcome<bool> QueryFlag(const char* name) const;
+  // The same as one of those words, the first of which it is if it is not there; else kInvalid.
+  pool::Outcome<std::string> QueryWord(const char* name,
+                                       std::initializer_list<const char*> words) const;
 };
 
 using Answer = pool::Outcome<Reply>;
 using CallHandler = std::function<Task<Answer>(std::shared_ptr<Call>)>;
 
-enum class Access { kKey, kPublic };
+// Who may use a route: who shows an API key; everybody; whoever has a token that the handler knows.
+enum class Access { kKey, kPublic, kToken };
 
 // The control plane's table of routes. On one thread.
 class Router {

@@ -88,6 +88,11 @@ Task<Answer> SandboxApi::Create(Shared call, Version version) {
   (void)fields.Object("mcp");
   auto iam = fields.Object("iam");
   auto volumes = fields.Objects("volumeMounts", 64);
+  for (Fields& volume : volumes) {
+    std::optional<std::string> name, path;
+    volume.Text("name", &name, 128);
+    volume.Text("path", &path);
+  }
   if (!reference) fields.Fail("templateID", "is missing");
   for (const auto& [name, value] : variables) {
     if (name.empty() || name.find('=') != std::string::npos) {
@@ -101,7 +106,11 @@ Task<Answer> SandboxApi::Create(Shared call, Version version) {
   if (!reach.unsupported.empty()) {
     co_return Reply::Error(501, "\"network." + reach.unsupported + "\" is not supported here");
   }
-  if (!volumes.empty()) co_return Reply::Error(501, "\"volumeMounts\" is not supported here");
+  if (!volumes.empty()) {
+    co_return Reply::Error(501,
+                           "\"volumeMounts\" is not supported here: devices of a clone are those "
+                           "of its template. Files of volumes are at /volumecontent");
+  }
   if (iam && iam->Has("tokens")) co_return NotDone("iam.tokens");
 
   POOL_CO_ASSIGN(TemplateCatalog::Resolved from, catalog_->Resolve(*reference));

@@ -93,10 +93,7 @@ Task<Answer> SandboxApi::ListVersionTwo(Shared call) {
   POOL_CO_ASSIGN(Metadata metadata, MetadataOf(*call));
   POOL_CO_ASSIGN(States states, StatesOf(*call));
   POOL_CO_ASSIGN(Page page, Page::Of(*call));
-  std::string order = call->Query("order").value_or("desc");
-  if (order != "asc" && order != "desc") {
-    co_return Refuse(Fault::kInvalid, "\"order\" is \"%.64s\", not asc or desc", order.c_str());
-  }
+  POOL_CO_ASSIGN(std::string order, call->QueryWord("order", {"desc", "asc"}));
   std::optional<int64_t> after;
   if (auto text = call->Query("startedAfter")) {
     after = ParseDate(*text);

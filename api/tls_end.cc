@@ -78,6 +78,10 @@ Result<std::unique_ptr<TlsEnd>> TlsEnd::Create(asio::io_context& io, const std::
   if (failed) return Errorf("%s: %s", certificate.c_str(), failed.message().c_str());
   context->context.use_private_key_file(key, ssl::context::pem, failed);
   if (failed) return Errorf("%s: %s", key.c_str(), failed.message().c_str());
+  if (SSL_CTX_check_private_key(context->context.native_handle()) != 1) {
+    ERR_clear_error();
+    return Errorf("%s is not the key of %s", key.c_str(), certificate.c_str());
+  }
   return std::unique_ptr<TlsEnd>(new TlsEnd(io, std::move(context)));
 }
 

@@ -11,6 +11,7 @@
 #include "pool/client_daemon.h"
 #include "pool/client_network.h"
 #include "pool/client_table.h"
+#include "pool/client_tls.h"
 #include "vmm/cli/cube_home.h"
 
 namespace cube::pool {
@@ -328,6 +329,7 @@ int OtherCommand(const std::string& name, const std::string& action, const Words
 
 int Main(int argc, char** argv) {
   Words words;
+  TlsWords tls;
   CLI::App app{"cube: the client of cubed", "cube"};
   app.require_subcommand(1);
   app.fallthrough();
@@ -364,6 +366,7 @@ int Main(int argc, char** argv) {
   keys->add_subcommand("revoke", "It is not valid any more")
       ->add_option("id", words.id, "the key's id or name")
       ->required();
+  AddTlsCommands(&app, &tls);
   for (CLI::App* group : app.get_subcommands([](CLI::App*) { return true; })) {
     group->fallthrough();
     for (CLI::App* one : group->get_subcommands([](CLI::App*) { return true; })) {
@@ -378,6 +381,10 @@ int Main(int argc, char** argv) {
   if (command->get_name() == "sandbox") return SandboxCommand(action, words);
   if (command->get_name() == "key") return KeyCommand(action, words);
   if (command->get_name() == "net") return NetworkCommand(action, words);
+  if (command->get_name() == "tls") {
+    Status made = TlsCommand(tls, words.home, words.as_json);
+    return made.ok() ? 0 : Fail(words, made.error());
+  }
   return OtherCommand(command->get_name(), action, words);
 }
 

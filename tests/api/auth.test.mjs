@@ -21,13 +21,26 @@ test('without keys: programs of this host, not pages of its browsers', async () 
 test('with the first key every route but the public ones needs one', async () => {
   const { key, id } = await node.cube('key', 'create', 'first')
   assert.match(key, /^e2b_[0-9a-f]{40}$/)
-  const routes = [['GET', '/sandboxes'], ['POST', '/sandboxes'], ['GET', '/v2/sandboxes'], ['DELETE', '/sandboxes/x'],
-    ['GET', '/templates'], ['DELETE', '/templates/base'], ['GET', '/snapshots'], ['POST', '/templates/tags'],
-    ['GET', '/sandboxes/metrics'], ['GET', '/no/such/route'], ['PATCH', '/sandboxes']]
-  for (const [method, target] of routes) {
-    for (const wrong of ['', 'e2b_' + '0'.repeat(40), key.slice(0, -1), key + '0']) {
-      assert.equal((await node.fetch(method, target, { key: wrong })).status, 401, `${method} ${target} ${wrong}`)
+  const { paths } = (await node.fetch('GET', '/openapi.json', { key: '' })).json
+  const open = []
+  for (const [template, methods] of Object.entries(paths)) {
+    const target = template.replaceAll(/{\w+}/g, 'x')
+    for (const [method, { security }] of Object.entries(methods)) {
+      if (security?.length === 0) {
+        open.push(target)
+        continue
+      }
+      for (const wrong of ['', 'e2b_' + '0'.repeat(40), key.slice(0, -1), key + '0', key.toUpperCase()]) {
+        const { status, json } = await node.fetch(method.toUpperCase(), target, { key: wrong })
+        // An upload's address is signed; it has no key.
+        const expected = target.startsWith('/uploads/') ? 403 : 401
+        assert.deepEqual([status, json.code], [expected, expected], `${method} ${target} ${wrong}`)
+      }
     }
+  }
+  assert.deepEqual(open, ['/health', '/ready', '/openapi.json'])
+  for (const [method, target] of [['GET', '/no/such/route'], ['PATCH', '/sandboxes'], ['GET', '/']]) {
+    assert.equal((await node.fetch(method, target, { key: '' })).status, 401)
   }
   for (const target of ['/health', '/ready']) assert.equal((await node.fetch('GET', target, { key: '' })).status, 200)
   assert.equal((await node.fetch('GET', '/sandboxes', { key })).status, 200)

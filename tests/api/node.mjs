@@ -1,7 +1,7 @@
 // A cubed of a test file: its home, a template of the Debian image, and what the SDK is told of it.
 import { execFile } from 'node:child_process'
 import { createRequire } from 'node:module'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import net from 'node:net'
 import path from 'node:path'
 import { promisify } from 'node:util'
@@ -12,14 +12,20 @@ export const e2b = require('e2b')
 const vmm = path.resolve(process.env.CUBE_VMM)
 
 export class Node {
-  // `config`: TOML. `rootfs`: of the template, which is called "base".
-  static async start({ config = '', rootfs = process.env.CUBE_ROOTFS } = {}) {
+  // `config`: TOML. `rootfs`: of the template. `tls`: a folder with certificates, which is copied.
+  static async start({ config = '', rootfs = process.env.CUBE_ROOTFS, template = 'base', tls } = {}) {
     const node = new Node()
+    node.template = template
     node.home = await mkdtemp('/tmp/cube-api-')
     node.env = { ...process.env, CUBE_HOME: node.home }
     node.config = path.join(node.home, 'cubed.toml')
+    if (tls) {
+      await cp(tls, path.join(node.home, 'tls'), { recursive: true })
+      node.scheme = 'https'
+      config += `[api]\ntls_certificate = "${node.home}/tls/cert.pem"\ntls_key = "${node.home}/tls/key.pem"\n`
+    }
     await writeFile(node.config, config)
-    await run(vmm, ['template', 'build', 'base', '--kernel', process.env.CUBE_KERNEL,
+    await run(vmm, ['template', 'build', template, '--kernel', process.env.CUBE_KERNEL,
       '--initrd', process.env.CUBE_INITRD, '--rootfs', rootfs, '--memory', '512',
       '--vsock', path.join(node.home, 'template-vsock')], { env: node.env })
     await node.up()
@@ -27,11 +33,11 @@ export class Node {
   }
 
   async up() {
-    const status = await this.cube('up', '--no-jail', '--vmm', vmm, '--config', this.config,
+    const status = await this.cube('up', '--vmm', vmm, '--config', this.config,
       '--listen', '127.0.0.1:0')
     this.pid = status.pid
     this.address = status.http
-    this.url = `http://${status.http}`
+    this.url = `${this.scheme ?? 'http'}://${status.http}`
     this.options = { apiUrl: this.url, sandboxUrl: this.url, apiKey: 'e2b_' + '0'.repeat(40) }
     return status
   }
@@ -42,7 +48,7 @@ export class Node {
     return JSON.parse(stdout)
   }
 
-  create(template = 'base', options = {}) {
+  create(template = this.template, options = {}) {
     return e2b.Sandbox.create(template, { ...this.options, ...options })
   }
 

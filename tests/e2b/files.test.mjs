@@ -132,24 +132,19 @@ test('ports of the guest by HTTP', async () => {
     'exec python3 -u -m http.server 8123 --bind 127.0.0.1 --directory /tmp/www',
     { background: true, timeoutMs: 0, onStdout: () => news.tell() })
   await news.until(() => server.stdout !== '')
-  const port = await machine.forward(8123)
   for (let i = 0; i < 3; ++i) {
-    const answer = await fetch(`http://127.0.0.1:${port}/index.html`)
+    const answer = await machine.fetch(8123, '/index.html')
     assert.equal(await answer.text(), 'from the guest')
   }
   await server.kill()
-  await assert.rejects(fetch(`http://127.0.0.1:${await machine.forward(8124)}/`))
+  await assert.rejects(machine.fetch(8124, '/'))
 })
 
 // The last: from here on there is a token.
 test('the access token and signed URLs', async () => {
-  const token = 'a-token-of-this-test'
-  const answer = await fetch(`${machine.url}/init`, {
-    method: 'POST', headers: { 'Content-Type': 'application/json' },
-    body: JSON.stringify({ accessToken: token, envVars: { FROM_INIT: 'yes' } }),
-  })
-  assert.equal(answer.status, 204)
-  await assert.rejects(sandbox.commands.run('true'), e2b.AuthenticationError)
+  const token = await machine.makeToken()
+  const stranger = machine.sandbox({ envdAccessToken: undefined })
+  await assert.rejects(stranger.commands.run('true'), e2b.AuthenticationError)
   const secure = machine.sandbox({ envdAccessToken: token })
   assert.equal((await secure.commands.run('echo $FROM_INIT')).stdout, 'yes\n')
   await secure.files.write('signed', 'content')

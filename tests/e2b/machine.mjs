@@ -7,6 +7,8 @@ import net from 'node:net'
 import path from 'node:path'
 import { promisify } from 'node:util'
 
+export { News } from './news.mjs'
+
 const run = promisify(execFile)
 const require = createRequire(path.join(process.env.E2B_PACKAGES, 'package.json'))
 export const e2b = require('e2b')
@@ -60,33 +62,6 @@ async function openBridge(socketPath, port, greeting) {
   return server
 }
 
-// What callbacks tell, and who waits for it: `until` is kept when its condition is true, which is
-// looked at now and whenever something is told.
-export class News {
-  #waiting = new Set()
-
-  tell() {
-    for (const look of this.#waiting) look()
-  }
-
-  until(condition) {
-    return new Promise((resolve, reject) => {
-      const look = () => {
-        try {
-          const found = condition()
-          if (!found) return
-          resolve(found)
-        } catch (error) {
-          reject(error)
-        }
-        this.#waiting.delete(look)
-      }
-      this.#waiting.add(look)
-      look()
-    })
-  }
-}
-
 export class Machine {
   static async start() {
     const machine = new Machine()
@@ -117,11 +92,22 @@ export class Machine {
     })
   }
 
-  // A local port that leads to a port of the guest's localhost.
-  async forward(port) {
+  // A request to a port of the guest's localhost; an error if nobody listens there.
+  async fetch(port, target) {
     const server = await openBridge(this.vsock, forwardPort, `CONNECT ${port}\n`)
     this.forwards = [...(this.forwards ?? []), server]
-    return server.address().port
+    return fetch(`http://127.0.0.1:${server.address().port}${target}`)
+  }
+
+  // From then on the daemon has a token, which this is, and the variable FROM_INIT.
+  async makeToken() {
+    const token = 'a-token-of-this-test'
+    const answer = await fetch(`${this.url}/init`, {
+      method: 'POST', headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ accessToken: token, envVars: { FROM_INIT: 'yes' } }),
+    })
+    if (answer.status !== 204) throw new Error(`/init is answered ${answer.status}`)
+    return token
   }
 
   async stop() {
