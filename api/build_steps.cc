@@ -129,16 +129,15 @@ class Writer {
       if (step.args.empty() || step.args.size() % 2 != 0) {
         return Refuse(Fault::kInvalid, "ENV has not pairs of a name and a value");
       }
-      std::string line = "ENV";
+      // One after another: a value may name those before it.
       for (size_t i = 0; i < step.args.size(); i += 2) {
         if (!IsPlain(step.args[i], "_") || isdigit(static_cast<unsigned char>(step.args[i][0]))) {
           return Refuse(Fault::kInvalid, "\"%.64s\" is not a variable's name",
                         step.args[i].c_str());
         }
         POOL_ASSIGN(std::string value, Quoted(step.args[i + 1]));
-        line += " " + step.args[i] + "=" + value;
+        Line("ENV " + step.args[i] + "=" + value, number_);
       }
-      Line(line, number_);
       return Done();
     }
     return Refuse(Fault::kInvalid, "\"%.64s\" is not RUN, COPY, WORKDIR, USER or ENV",

@@ -35,12 +35,12 @@ TEST(BuildSteps, EachInstructionKnowsItsStep) {
                             "USER root\n"
                             "RUN [\"/bin/bash\",\"-l\",\"-c\",\"a\\n'b' \\\"$C\\\"\"]\n"
                             "USER user\n"
-                            "ENV A=\"x \\\"$PATH\\\"\" B=\"\"\n"
+                            "ENV A=\"x \\\"$PATH\\\"\"\nENV B=\"\"\n"
                             "WORKDIR \"/srv/a b\"\n"
                             "START [\"/bin/bash\",\"-l\",\"-c\",\"serve\"]\n"
                             "READY --timeout=600 [\"/bin/bash\",\"-l\",\"-c\",\"check\"]\n");
   EXPECT_EQ(file->step_of, (std::vector<std::string>{"base", "base", "base", "1", "1", "1", "2",
-                                                     "3", "finalize", "finalize"}));
+                                                     "2", "3", "finalize", "finalize"}));
 }
 
 TEST(BuildSteps, FilesAreOfTheUserOfTheirStep) {

@@ -90,7 +90,9 @@ TEST_F(OpenApiTest, VariablesOfPathsAreParameters) {
   for (const auto& [name, operation] : operations_) {
     EXPECT_TRUE(ids.insert(std::string(operation->at("operationId").as_string())).second) << name;
     std::set<std::string> in_path, declared;
-    for (const std::string& piece : *SplitPath(name.substr(name.find(' ') + 1))) {
+    auto pieces = SplitPath(name.substr(name.find(' ') + 1));
+    ASSERT_TRUE(pieces.has_value()) << name;
+    for (const std::string& piece : *pieces) {
       if (piece.starts_with('{')) in_path.insert(piece.substr(1, piece.size() - 2));
     }
     if (const json::value* parameters = operation->if_contains("parameters")) {

@@ -1,6 +1,7 @@
 #include "api/volume_api.h"
 
 #include <strings.h>
+#include <unistd.h>
 
 #include "api/date_text.h"
 #include "api/fields.h"
@@ -259,7 +260,9 @@ Reply VolumeApi::Uploaded(const Request& request, const std::string& path) const
         .Place(path, writing.path, writing.attributes, writing.force);
   };
   auto entry = place();
-  return entry.ok() ? Reply::Json(201, EntryText(*entry)) : ReplyOf(entry.refusal());
+  if (entry.ok()) return Reply::Json(201, EntryText(*entry));
+  unlink(path.c_str());
+  return ReplyOf(entry.refusal());
 }
 
 }  // namespace cube::api
