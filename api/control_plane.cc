@@ -7,6 +7,11 @@ namespace {
 
 Task<Answer> Document(std::shared_ptr<Call> /*call*/) { co_return Reply::Json(200, kOpenApiText); }
 
+// Those with a signature that is some sandbox's have gone there before they get here.
+Task<Answer> Unsigned(std::shared_ptr<Call> /*call*/) {
+  co_return Reply::Error(401, "neither a sandbox is named, nor is the signature of one");
+}
+
 }  // namespace
 
 ControlPlane::ControlPlane(const Parts& parts)
@@ -28,6 +33,8 @@ void ControlPlane::AddTo(Router* router) {
   volumes_.AddTo(router);
   accounts_.AddTo(router);
   nodes_.AddTo(router);
+  router->Add("GET", "/files", Unsigned, Access::kToken);
+  router->Add("POST", "/files", Unsigned, Access::kToken);
   router->Add("GET", "/openapi.json", Document, Access::kPublic);
 }
 

@@ -52,6 +52,7 @@ struct Exchange {
   asio::steady_timer watch_ended;  // likewise
   bool sending = false, watching = false;
   bool broken = false;  // a side is gone
+  bool over = false;    // the response is
   void Break() {
     broken = true;
     error_code ignored;
@@ -111,6 +112,26 @@ std::string RequestHeader(const RelayOrder& order, bool upgrade) {
   return text + "\r\n";
 }
 
+// While the client has nothing to say, that it has gone would not be noticed.
+Task<void> WatchClient(Shared exchange) {
+  auto& client = *exchange->order.client;
+  auto [failed] = co_await client.socket.async_wait(Socket::wait_read, kAsTuple);
+  if (failed != asio::error::operation_aborted) {
+    char byte;
+    ssize_t n = failed ? 0 : recv(client.socket.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN)) exchange->Break();
+  }
+  exchange->watching = false;
+  exchange->watch_ended.cancel();
+}
+
+// Its whole request is there. What is more is another request, and is looked at later.
+void BeginWatch(const Shared& exchange) {
+  if (exchange->over || exchange->order.client->buffer.size() != 0) return;
+  exchange->watching = true;
+  pool::Spawn(exchange->io, WatchClient(exchange));
+}
+
 Task<void> SendBody(Shared exchange) {
   auto& order = exchange->order;
   auto piece = std::make_unique<char[]>(kPiece);
@@ -125,23 +146,13 @@ Task<void> SendBody(Shared exchange) {
     }
     // A guest that takes no more may have answered already.
     if (co_await WritePiece(&order.guest->socket, piece.get(), size, chunked)) break;
-    if (size == 0) break;
+    if (size == 0) {
+      BeginWatch(exchange);
+      break;
+    }
   }
   exchange->sending = false;
   exchange->body_sent.cancel();
-}
-
-// While the client has nothing to say, that it has gone would not be noticed.
-Task<void> WatchClient(Shared exchange) {
-  auto& client = *exchange->order.client;
-  auto [failed] = co_await client.socket.async_wait(Socket::wait_read, kAsTuple);
-  if (failed != asio::error::operation_aborted) {
-    char byte;
-    ssize_t n = failed ? 0 : recv(client.socket.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (n == 0 || (n < 0 && errno != EAGAIN)) exchange->Break();
-  }
-  exchange->watching = false;
-  exchange->watch_ended.cancel();
 }
 
 // Bytes of `from`, whatever they are, to `to`, until there are no more.
@@ -270,11 +281,11 @@ Task<RelayResult> Relay(RelayOrder order) {
   if (!given.request->is_done()) {
     exchange->sending = true;
     pool::Spawn(io, SendBody(exchange));
-  } else if (!upgrade && given.client->buffer.size() == 0) {
-    exchange->watching = true;
-    pool::Spawn(io, WatchClient(exchange));
+  } else if (!upgrade) {
+    BeginWatch(exchange);
   }
   RelayResult result = co_await Respond(exchange, upgrade);
+  exchange->over = true;
   if (exchange->watching) {
     error_code ignored;
     given.client->socket.cancel(ignored);

@@ -49,6 +49,11 @@ class H(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         data = self.body()
         self.reply(hashlib.sha256(data).hexdigest().encode() + b' %d' % len(data))
+    def do_PATCH(self):
+        self.body()
+        open('/tmp/waiting', 'w').close()
+        gone = self.connection.recv(1) == b''
+        open('/tmp/gone', 'w').write(str(gone)); self.close_connection = True
     def do_PUT(self):
         self.close_connection = True
         self.send_response(413); self.send_header('Content-Length', '0'); self.end_headers()
@@ -192,6 +197,15 @@ test('a client that leaves, and a sandbox that ends, end the other side', async 
   assert.equal(await text('/still'), '/still')
 })
 
+test('a client that leaves after its body, before there is an answer, is missed', async () => {
+  const socket = await node.connect()
+  socket.write(head('/', 'Content-Length: 4\r\n', 'PATCH') + 'body')
+  await sandbox.commands.run('until [ -f /tmp/waiting ]; do sleep 0.02; done')
+  socket.end()
+  await sandbox.commands.run('until [ -s /tmp/gone ]; do sleep 0.02; done')
+  assert.equal(await sandbox.files.read('/tmp/gone'), 'True')
+})
+
 test('back-pressure: a client that does not read holds the guest back, not the node', async () => {
   const socket = await node.connect()
   socket.pause()
@@ -223,7 +237,7 @@ test('signed URLs find their sandbox', async () => {
   await sandbox.files.write('signed', 'content')
   const url = await sandbox.downloadUrl('signed', { useSignatureExpiration: 600 })
   assert.equal(await (await fetch(url)).text(), 'content')
-  assert.equal((await fetch(url.replace('=signed', '=other'))).status, 404)
+  assert.equal((await fetch(url.replace('=signed', '=other'))).status, 401)
   const form = new FormData()
   form.append('file', 'uploaded')
   assert.equal((await fetch(await sandbox.uploadUrl('up'), { method: 'POST', body: form })).status, 200)
