@@ -242,6 +242,8 @@ Task<bool> Connection::ServeControl(Request request, std::shared_ptr<RequestPars
 Task<bool> Connection::ServeSandbox(SandboxAddress address, std::shared_ptr<Request> request,
                                     std::shared_ptr<RequestParser> parser) {
   constexpr int kTries = 2;
+  // By its signature alone: at the control plane's address.
+  bool by_signature = !AddresseeOf(request->headers).sandbox;
   for (int i = 0; i < kTries; ++i) {
     auto idle = std::exchange(guest_, nullptr);
     auto opened = co_await handlers_->open(address, request, idle);
@@ -257,7 +259,7 @@ Task<bool> Connection::ServeSandbox(SandboxAddress address, std::shared_ptr<Requ
     }
     bool had_body = !parser->is_done();
     bool was_idle = opened.guest == idle;
-    RelayOrder order = {client_, parser, opened.guest, std::move(opened.host)};
+    RelayOrder order = {client_, parser, opened.guest, std::move(opened.host), by_signature};
     guest_ = opened.guest;
     RelayResult result = co_await Relay(std::move(order));
     if (!result.keep_guest) guest_ = nullptr;

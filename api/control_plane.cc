@@ -22,7 +22,8 @@ ControlPlane::ControlPlane(const Parts& parts)
       builds_(parts.node, parts.catalog, parts.builder),
       volumes_(parts.volumes),
       accounts_(parts.node, parts.keys, parts.sampler, parts.node_id),
-      nodes_(parts.node, parts.node_id, parts.service_id) {}
+      nodes_(parts.node, parts.node_id, parts.service_id),
+      dashboard_(parts.node, parts.sampler) {}
 
 void ControlPlane::AddTo(Router* router) {
   observation_.AddTo(router);
@@ -33,6 +34,7 @@ void ControlPlane::AddTo(Router* router) {
   volumes_.AddTo(router);
   accounts_.AddTo(router);
   nodes_.AddTo(router);
+  dashboard_.AddTo(router);
   router->Add("GET", "/files", Unsigned, Access::kToken);
   router->Add("POST", "/files", Unsigned, Access::kToken);
   router->Add("GET", "/openapi.json", Document, Access::kPublic);

@@ -5,6 +5,7 @@
 
 #include "api/account_api.h"
 #include "api/build_api.h"
+#include "api/dashboard_api.h"
 #include "api/node_api.h"
 #include "api/observation_api.h"
 #include "api/sandbox_api.h"
@@ -46,6 +47,7 @@ class ControlPlane {
   VolumeApi volumes_;
   AccountApi accounts_;
   NodeApi nodes_;
+  DashboardApi dashboard_;
 };
 
 }  // namespace cube::api

@@ -165,6 +165,11 @@ pool::Task<std::vector<SandboxSample>> MetricsSampler::Read(std::shared_ptr<pool
   co_return samples;
 }
 
+const std::deque<SandboxSample>* MetricsSampler::Known(const std::string& id) const {
+  auto found = histories_.find(id);
+  return found == histories_.end() ? nullptr : &found->second.samples;
+}
+
 SandboxSample MetricsSampler::Last(const std::string& id) const {
   auto found = histories_.find(id);
   if (found == histories_.end() || found->second.samples.empty()) return {};

@@ -45,6 +45,8 @@ class MetricsSampler {
   SandboxSample Last(const std::string& id) const;
   // Of all together, an hour back.
   const std::deque<NodeSample>& node_samples() const { return node_samples_; }
+  // All that are known, the oldest first; null if it never was looked at. Until the next round.
+  const std::deque<SandboxSample>* Known(const std::string& id) const;
 
  private:
   struct History {

@@ -181,7 +181,8 @@ Task<void> PumpToGuest(Shared exchange) {
   exchange->body_sent.cancel();
 }
 
-std::string ResponseHeader(const ResponseParser& response, bool upgraded, bool chunked, bool keep) {
+std::string ResponseHeader(const ResponseParser& response, bool upgraded, bool chunked, bool keep,
+                           bool keep_apart) {
   const auto& message = response.get();
   std::string text = Format("HTTP/1.1 %u ", message.result_int());
   text.append(message.reason()).append("\r\n");
@@ -189,6 +190,7 @@ std::string ResponseHeader(const ResponseParser& response, bool upgraded, bool c
     if (IsOfConnection(message, field.name(), field.name_string())) continue;
     text.append(field.name_string()).append(": ").append(field.value()).append("\r\n");
   }
+  if (keep_apart) text += "Content-Security-Policy: sandbox\r\nX-Content-Type-Options: nosniff\r\n";
   if (upgraded) {
     text.append("Connection: Upgrade\r\nUpgrade: ").append(message[http::field::upgrade]);
     return text + "\r\n\r\n";
@@ -246,7 +248,7 @@ Task<RelayResult> Respond(Shared exchange, bool upgrade) {
   bool until_close = has_body && !chunked && !response->content_length();
   bool keep = order.request->keep_alive() && !until_close && !upgraded && result.status != 101 &&
               (!exchange->sending || order.request->is_done());
-  std::string header = ResponseHeader(*response, upgraded, chunked, keep);
+  std::string header = ResponseHeader(*response, upgraded, chunked, keep, order.keep_apart);
   auto [failed, written] =
       co_await asio::async_write(order.client->socket, asio::buffer(header), kAsTuple);
   if (failed) co_return result;

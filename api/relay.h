@@ -4,8 +4,8 @@
 #include <memory>
 #include <string>
 
-#include "api/guest_link.h"
 #include "api/body_reader.h"
+#include "api/guest_link.h"
 
 namespace cube::api {
 
@@ -23,6 +23,9 @@ struct RelayOrder {
   std::shared_ptr<RequestParser> request;  // its header is read, its body is not
   std::shared_ptr<GuestLink> guest;
   std::string host;  // in place of the client's Host, if not empty
+  // A browser may show the response as a page, and would take it for one of the dashboard's origin:
+  // it is told to keep it apart.
+  bool keep_apart = false;
 };
 
 struct RelayResult {

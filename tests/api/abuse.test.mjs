@@ -17,7 +17,7 @@ before(async () => {
   const build = (await node.fetch('POST', '/v3/templates', { body: { name: 'abused' } })).json
   const volume = (await node.fetch('POST', '/volumes', { body: { name: 'abused' } })).json
   values = { sandboxID: sandbox.sandboxId, templateID: 'abused', alias: 'base', buildID: build.buildID, teamID, nodeID,
-    hash: 'a'.repeat(64), volumeID: volume.volumeID, apiKeyID: 'none', accessTokenID: 'none', secretID: 'none' }
+    hash: 'a'.repeat(64), volumeID: volume.volumeID, apiKeyID: 'none', accessTokenID: 'none', secretID: 'none', file: 'app.js' }
   tokens = { VolumeToken: { authorization: `Bearer ${volume.token}` } }
 })
 after(async () => { agent.destroy(); await node.stop() })

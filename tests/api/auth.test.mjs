@@ -38,11 +38,11 @@ test('with the first key every route but the public ones needs one', async () =>
       }
     }
   }
-  assert.deepEqual(open, ['/health', '/ready', '/openapi.json'])
-  for (const [method, target] of [['GET', '/no/such/route'], ['PATCH', '/sandboxes'], ['GET', '/']]) {
+  assert.deepEqual(open, ['/health', '/ready', '/openapi.json', '/', '/dashboard/x'])
+  for (const [method, target] of [['GET', '/no/such/route'], ['PATCH', '/sandboxes'], ['GET', '/dashboard']]) {
     assert.equal((await node.fetch(method, target, { key: '' })).status, 401)
   }
-  for (const target of ['/health', '/ready']) assert.equal((await node.fetch('GET', target, { key: '' })).status, 200)
+  for (const target of ['/health', '/ready', '/', '/dashboard/app.js']) assert.equal((await node.fetch('GET', target, { key: '' })).status, 200)
   assert.equal((await node.fetch('GET', '/sandboxes', { key })).status, 200)
   assert.equal((await node.fetch('GET', '/sandboxes', { key: '', headers: { authorization: `Bearer ${key}` } })).status, 200)
   await assert.rejects(node.create(), e2b.AuthenticationError)
