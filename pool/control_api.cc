@@ -18,7 +18,7 @@ constexpr char kDone[] = "{\"ok\":true}";
 const std::set<std::string> kOfSandbox = {"sandbox.info",     "sandbox.kill",     "sandbox.pause",
                                           "sandbox.resume",   "sandbox.connect",  "sandbox.fork",
                                           "sandbox.snapshot", "sandbox.rollback", "sandbox.timeout",
-                                          "sandbox.logs",     "sandbox.metrics"};
+                                          "sandbox.logs",     "sandbox.metrics",  "sandbox.access"};
 
 // `answer` is an object's text.
 std::string Tagged(std::string answer, const std::string& tag) {
@@ -64,6 +64,17 @@ Outcome<CreateRequest> CreateRequestOf(const Node& node, RequestFields* fields) 
   return request;
 }
 
+// How its agent is reached, by who may use the control socket.
+Outcome<std::string> Access(const Sandbox& sandbox) {
+  const SandboxRecord& record = sandbox.record();
+  if (record.state != SandboxState::kRunning && record.state != SandboxState::kSnapshotting) {
+    return Refuse(Fault::kConflict, "sandbox %s is %s", record.id.c_str(), StateName(record.state));
+  }
+  JsonWriter json;
+  json.BeginObject().Key("ok").Bool(true).Key("vsock").String(record.vsock);
+  return json.Key("token").String(record.token).EndObject().text();
+}
+
 }  // namespace
 
 std::string RefusalAnswer(const Refusal& refusal, const std::string& tag) {
@@ -100,6 +111,12 @@ Task<Outcome<std::string>> ControlApi::Dispatch(RequestFields* fields) {
     POOL_CO_ASSIGN(std::string id, fields->String("id"));
     POOL_CO_TRY(fields->Finish());
     POOL_CO_TRY(node.DeleteSnapshot(id));
+    co_return std::string(kDone);
+  }
+  if (op == "template.delete") {
+    POOL_CO_ASSIGN(std::string name, fields->String("name"));
+    POOL_CO_TRY(fields->Finish());
+    POOL_CO_TRY(co_await node.RemoveTemplate(name));
     co_return std::string(kDone);
   }
   if (op == "node.drain") {
@@ -145,6 +162,10 @@ Task<Outcome<std::string>> ControlApi::OfSandbox(std::string op, RequestFields* 
     POOL_CO_TRY(fields->Finish());
     if (op == "sandbox.info") co_return SandboxAnswer(*sandbox);
     co_return Metrics(*sandbox);
+  }
+  if (op == "sandbox.access") {
+    POOL_CO_TRY(fields->Finish());
+    co_return Access(*sandbox);
   }
   if (op == "sandbox.fork") {
     POOL_CO_ASSIGN(std::optional<uint64_t> count, fields->Number("count", UINT32_MAX));

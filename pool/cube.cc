@@ -1,4 +1,6 @@
 // `cube`: the client of cubed, for people and scripts.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <boost/json.hpp>
 #include <cstdio>
@@ -7,11 +9,13 @@
 #include <functional>
 #include <string>
 
+#include "pool/client_completion.h"
 #include "pool/client_connection.h"
 #include "pool/client_daemon.h"
 #include "pool/client_network.h"
 #include "pool/client_table.h"
 #include "pool/client_tls.h"
+#include "pool/client_tools.h"
 #include "vmm/cli/cube_home.h"
 
 namespace cube::pool {
@@ -30,8 +34,10 @@ struct Words {
   std::vector<std::string> environment, metadata;
   uint64_t count = 1, timeout = 0, limit_memory = 0;
   double limit_cpus = 0;
-  bool no_jail = false;
+  bool no_jail = false, follow = false;
   NetworkWords net;
+  std::string shell;
+  ToolWords tools;
 };
 
 using Printer = std::function<void(const json::object&)>;
@@ -188,24 +194,70 @@ void AddSandboxCommands(CLI::App* app, Words* words) {
   rollback->add_option("snapshot", words->snapshot, "the snapshot's id")->required();
   CLI::App* logs = AddOfSandbox(group, "logs", "What its programs and its VMM have said", words);
   logs->add_option("--cursor", words->cursor, "what an answer with --json said to go on from");
+  logs->add_flag("-f,--follow", words->follow, "go on until the sandbox has ended");
+  AddSandboxTools(group, &words->tools);
   AddOfSandbox(group, "metrics", "What it uses", words);
 }
 
+// Whether its log may grow yet.
+bool IsAlive(const Words& words) {
+  auto connection = ClientConnection::Open(SocketOf(words));
+  if (!connection.ok()) return false;
+  auto answer =
+      connection->Ask(json::serialize(json::object{{"op", "sandbox.info"}, {"id", words.id}}));
+  auto object = answer.ok() ? Understand(*answer) : Result<json::object>(answer.error());
+  if (!object.ok()) return false;
+  const json::value* sandbox = object->if_contains("sandbox");
+  const json::object* inner = sandbox != nullptr ? sandbox->if_object() : nullptr;
+  const json::value* state = inner != nullptr ? inner->if_contains("state") : nullptr;
+  return state != nullptr && *state != "dead";
+}
+
+// Its log, or from its cursor on what is new. With --json: each piece is an answer.
 int PrintLogs(const Words& words) {
+  constexpr useconds_t kLook = 200'000;
   json::object request = {{"op", "sandbox.logs"}, {"id", words.id}, {"cursor", words.cursor}};
-  if (words.as_json) return Ask(words, request, PrintNothing);
-  for (;;) {
+  if (words.as_json && !words.follow) return Ask(words, request, PrintNothing);
+  Words plain = words;
+  plain.as_json = false;
+  for (bool lasts = true;;) {
     bool more = false;
-    int status = Ask(words, request, [&](const json::object& answer) {
+    int status = Ask(plain, request, [&](const json::object& answer) {
       const json::value* text = answer.if_contains("text");
       const json::value* cursor = answer.if_contains("cursor");
       if (text == nullptr || cursor == nullptr || !text->is_string()) return;
-      fwrite(text->get_string().data(), 1, text->get_string().size(), stdout);
       more = !text->get_string().empty();
       request["cursor"] = *cursor;
+      if (!words.as_json) {
+        fwrite(text->get_string().data(), 1, text->get_string().size(), stdout);
+      } else if (more) {
+        printf("%s\n", json::serialize(answer).c_str());
+      }
     });
-    if (status != 0 || !more) return status;
+    if (words.follow && fflush(stdout) != 0) return 0;
+    if (status != 0) return words.follow && !lasts ? 0 : status;
+    if (more) continue;
+    if (!words.follow || !lasts) return 0;
+    // What it says as it ends is read once more.
+    lasts = IsAlive(words);
+    if (lasts) usleep(kLook);
   }
+}
+
+int ToolCommand(const std::string& action, const Words& words) {
+  // As others who run commands elsewhere say that they could not.
+  constexpr int kNotRun = 125;
+  if (action == "cp") {
+    auto copied = CopyTool(SocketOf(words), words.tools, words.as_json);
+    return copied.ok() ? *copied : Fail(words, copied.error());
+  }
+  ToolWords tools = words.tools;
+  tools.exec.as_json = words.as_json;
+  auto status = ExecTool(SocketOf(words), tools);
+  if (!status.ok()) Fail(words, status.error());
+  // A thread may be reading stdin yet.
+  fflush(nullptr);
+  _exit(status.ok() ? *status : kNotRun);
 }
 
 int SandboxCommand(const std::string& action, const Words& words) {
@@ -227,6 +279,7 @@ int SandboxCommand(const std::string& action, const Words& words) {
     return Ask(words, request, Rows("sandboxes", kColumns));
   }
   if (action == "logs") return PrintLogs(words);
+  if (action == "exec" || action == "cp") return ToolCommand(action, words);
   json::object request = {{"op", "sandbox." + action}, {"id", words.id}};
   if (words.timeout != 0 || action == "timeout") request["timeout_seconds"] = words.timeout;
   if (action == "fork") {
@@ -308,6 +361,10 @@ int OtherCommand(const std::string& name, const std::string& action, const Words
                               {"EVICTED", "evicted"},
                               {"ZYGOTE", "zygote_pid"}}));
   }
+  if (name == "template" && action == "rm") {
+    return Ask(words, {{"op", "template.delete"}, {"name", words.tools.template_name}},
+               PrintNothing);
+  }
   if (name == "template") {
     return Ask(words, {{"op", "template.list"}},
                Rows("templates", {{"NAME", "name"},
@@ -352,8 +409,9 @@ int Main(int argc, char** argv) {
   app.add_subcommand("pool", "The warm pools");
   AddSandboxCommands(&app, &words);
   AddNetworkCommands(&app, &words.net);
-  CLI::App* templates = app.add_subcommand("template", "Templates (cube-vmm template makes them)");
+  CLI::App* templates = app.add_subcommand("template", "Templates");
   templates->require_subcommand(1)->add_subcommand("ls", "All of them");
+  CLI::App* build = AddTemplateTools(templates, &words.tools);
   CLI::App* snapshots = app.add_subcommand("snapshot", "Snapshots that were asked for");
   snapshots->require_subcommand(1)->add_subcommand("ls", "All of them");
   snapshots->add_subcommand("rm", "Delete one")
@@ -367,15 +425,30 @@ int Main(int argc, char** argv) {
       ->add_option("id", words.id, "the key's id or name")
       ->required();
   AddTlsCommands(&app, &tls);
+  app.add_subcommand("completion", "A script by which a shell completes commands and ids")
+      ->add_option("shell", words.shell, "bash, zsh or fish")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
   for (CLI::App* group : app.get_subcommands([](CLI::App*) { return true; })) {
     group->fallthrough();
     for (CLI::App* one : group->get_subcommands([](CLI::App*) { return true; })) {
       one->fallthrough();
     }
   }
+  // What it does not know is cube-vmm's.
+  build->fallthrough(false);
   CLI11_PARSE(app, argc, argv);
   words.home = std::filesystem::absolute(words.home).lexically_normal();
   CLI::App* command = app.get_subcommands().at(0);
+  if (command->get_name() == "completion") {
+    printf("%s", CompletionScript(app, words.shell).c_str());
+    return 0;
+  }
+  if (build->parsed()) {
+    std::vector<std::string> arguments = build->remaining();
+    if (words.as_json) arguments.emplace_back("--json");
+    return Fail(words, BecomeBuild(words.home, words.tools, arguments));
+  }
   auto inner = command->get_subcommands();
   std::string action = inner.empty() ? "" : inner[0]->get_name();
   if (command->get_name() == "sandbox") return SandboxCommand(action, words);

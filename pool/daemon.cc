@@ -13,6 +13,7 @@
 #include <filesystem>
 
 #include "pool/jail/jail_launcher.h"
+#include "pool/notify.h"
 #include "pool/plain_launcher.h"
 
 namespace cube::pool {
@@ -127,6 +128,7 @@ Task<void> Daemon::Begin() {
   spdlog::info("ready at {}", node_->context().config.ControlSocket());
   puts("ready");
   fflush(stdout);
+  NotifyStarter("READY=1");
 }
 
 Outcome<Done> Daemon::Reload() {
