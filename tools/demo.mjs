@@ -24,8 +24,8 @@ async function timed(name, act) {
 }
 
 while (!isFull()) { /* a look takes some milliseconds */ }
-const sandbox = await timed('Sandbox.create', () => Sandbox.create(template, options))
-const { results, logs } = await timed('runCode, the first', () => sandbox.runCode('x = 6 * 7; print("hello from", __import__("platform").node()); x'))
+const sandbox = await timed('Sandbox.create, the first', () => Sandbox.create(template, options))
+const { results, logs } = await timed('runCode, the first', () => sandbox.runCode('x = 6 * 7; print("hello from", __import__("socket").gethostname()); x'))
 process.stdout.write(logs.stdout.join(''))
 console.log('6 * 7 =', results[0].text)
 await timed('runCode, the second', () => sandbox.runCode('x += 1; x'))
