@@ -9,7 +9,6 @@
 #include <atomic>
 #include <cstring>
 
-#include "base/monotonic.h"
 #include "net/tap_device.h"
 
 namespace cube::net {
@@ -59,9 +58,11 @@ Result<std::unique_ptr<Fabric>> Fabric::Open(FabricOptions options) {
   CUBE_ASSIGN(std::unique_ptr<Programs> programs, Programs::Load(options.pins));
   std::unique_ptr<Fabric> fabric(
       new Fabric(std::move(options), std::move(netlink), std::move(programs)));
+  CUBE_TRY(fabric->FindUplink());
   CUBE_TRY(fabric->SetUpHost());
-  CUBE_TRY(fabric->SetUpUplink());
   CUBE_TRY(fabric->RefreshAddresses());
+  // Without settings its programs would take the host's own traffic for something else.
+  CUBE_TRY(fabric->programs_->AttachUplink(fabric->settings_.uplink));
   CUBE_TRY(fabric->Recover());
   return fabric;
 }
@@ -92,7 +93,7 @@ Status Fabric::SetUpHost() {
   return netlink_.AddAddress(found->index, settings_.host_address, options_.host_network.prefix);
 }
 
-Status Fabric::SetUpUplink() {
+Status Fabric::FindUplink() {
   std::optional<Link> uplink;
   if (options_.uplink.empty()) {
     CUBE_ASSIGN(uint32_t index, netlink_.RouteTo(kAnyAddress));
@@ -110,12 +111,14 @@ Status Fabric::SetUpUplink() {
                   options_.uplink.c_str());
   }
   settings_.uplink = uplink->index;
-  return programs_->AttachUplink(uplink->index);
+  return OkStatus();
 }
 
 Status Fabric::RefreshAddresses() {
   CUBE_ASSIGN(std::vector<LinkAddress> addresses, netlink_.Addresses());
   std::vector<Network> own = {options_.host_network, {0xa9fe0014, 30}};
+  CUBE_ASSIGN(auto uplink, netlink_.Find(options_.uplink));
+  if (uplink) settings_.mtu = uplink->mtu;
   std::vector<uint32_t> sources;
   for (const Network& network : options_.snat) sources.push_back(htonl(network.address));
   for (const LinkAddress& each : addresses) {
@@ -212,7 +215,7 @@ uint32_t Fabric::NextGeneration() {
 // The program is there before the interface is up, and the slot before the program finds it.
 Status Fabric::MakeSlot(uint32_t slot) {
   const std::string name = TapName(slot);
-  CUBE_TRY(MakeTap(name, options_.owner));
+  CUBE_ASSIGN(UniqueFd fd, MakeTap(name, options_.owner));
   CUBE_ASSIGN(auto link, netlink_.Find(name));
   if (!link) return Errorf("the interface %s is gone", name.c_str());
   QuietenLink(name);
@@ -228,10 +231,19 @@ Status Fabric::MakeSlot(uint32_t slot) {
     return ErrnoError("the TAP %s", name.c_str());
   }
   if (link->mtu != kGuestMtu) CUBE_TRY(netlink_.SetMtu(link->index, kGuestMtu));
-  return netlink_.SetUp(link->index);
+  CUBE_TRY(netlink_.SetUp(link->index));
+  open_[slot] = std::move(fd);
+  return OkStatus();
 }
 
 Status Fabric::Fill(uint32_t count) {
+  for (uint32_t slot : free_) {
+    if (open_.size() >= count) break;
+    if (open_.contains(slot)) continue;
+    // Some may still be in the hands of a process that is about to end.
+    auto fd = OpenTap(TapName(slot));
+    if (fd.ok()) open_[slot] = std::move(*fd);
+  }
   while (free_.size() < count) {
     if (made_ + 1 >= CUBE_MAX_SLOTS) {
       return Errorf("%u TAPs are all that there can be", made_);
@@ -247,22 +259,30 @@ Result<uint32_t> Fabric::FreeSlot() {
   return *free_.begin();
 }
 
-Result<LentTap> Fabric::Lend() {
-  // Some may still be in the hands of a process that is about to end.
-  std::vector<uint32_t> candidates(free_.begin(), free_.end());
-  for (uint32_t slot : candidates) {
-    auto fd = OpenTap(TapName(slot));
-    if (!fd.ok()) continue;
-    free_.erase(slot);
-    lent_.insert(slot);
-    return LentTap{slot, TapName(slot), std::move(*fd)};
+Result<LentTap> Fabric::LendSlot(uint32_t slot) {
+  LentTap lent = {slot, TapName(slot), UniqueFd()};
+  auto found = open_.find(slot);
+  if (found != open_.end()) {
+    lent.fd = std::move(found->second);
+    open_.erase(found);
+  } else {
+    CUBE_ASSIGN(lent.fd, OpenTap(lent.name));
   }
-  CUBE_TRY(Fill(static_cast<uint32_t>(free_.size()) + 1));
-  uint32_t slot = made_;
-  CUBE_ASSIGN(UniqueFd fd, OpenTap(TapName(slot)));
   free_.erase(slot);
   lent_.insert(slot);
-  return LentTap{slot, TapName(slot), std::move(fd)};
+  return lent;
+}
+
+Result<LentTap> Fabric::Lend() {
+  std::vector<uint32_t> candidates;
+  for (const auto& [slot, fd] : open_) candidates.push_back(slot);
+  candidates.insert(candidates.end(), free_.begin(), free_.end());
+  for (uint32_t slot : candidates) {
+    auto lent = LendSlot(slot);
+    if (lent.ok()) return lent;
+  }
+  CUBE_TRY(Fill(static_cast<uint32_t>(free_.size()) + 1));
+  return LendSlot(made_);
 }
 
 void Fabric::GiveBack(uint32_t slot) {
@@ -281,6 +301,7 @@ Status Fabric::Assign(uint32_t slot, const std::string& id) {
   if (lent_.erase(slot) == 0 && free_.erase(slot) == 0) {
     return Errorf("the TAP of slot %u is not free for sandbox %s", slot, id.c_str());
   }
+  open_.erase(slot);
   bpf::slot& state = At(slot);
   std::atomic_ref<decltype(state.epoch)>(state.epoch).store(NextGeneration());
   // Neither counts nor debts of the one before.
@@ -373,72 +394,6 @@ uint32_t Fabric::SlotByAddress(uint32_t host_address) const {
                programs_->slots()[number].host_address == host_address &&
                programs_->slots()[number].id[0] != '\0';
   return known ? number : 0;
-}
-
-Status Fabric::MapPort(const std::string& id, const PortMapping& mapping) {
-  auto slot = SlotOf(id);
-  if (!slot) return Errorf("sandbox \"%.64s\" has no network", id.c_str());
-  if (mapping.host_port == 0 || mapping.port == 0 ||
-      (mapping.protocol != IPPROTO_TCP && mapping.protocol != IPPROTO_UDP)) {
-    return Errorf("a mapping is of TCP or UDP, from a port to a port, each from 1 to 65535");
-  }
-  bpf::port_key key = {htons(mapping.host_port), mapping.protocol, 0};
-  bpf::port_target target = {*slot, At(*slot).epoch, htons(mapping.port), 0};
-  bpf::port_target present = {};
-  if (bpf_map_lookup_elem(programs_->maps().ports, &key, &present) == 0 &&
-      present.slot < CUBE_MAX_SLOTS && At(present.slot).epoch == present.epoch) {
-    if (present.slot == target.slot && present.port == target.port) return OkStatus();
-    return Errorf("port %u leads to another sandbox, or another port, already", mapping.host_port);
-  }
-  if (bpf_map_update_elem(programs_->maps().ports, &key, &target, BPF_ANY) == 0) {
-    return OkStatus();
-  }
-  return ErrnoError("mapping port %u, with room for %d", mapping.host_port, CUBE_MAX_PORTS);
-}
-
-Status Fabric::UnmapPort(uint8_t protocol, uint16_t host_port) {
-  bpf::port_key key = {htons(host_port), protocol, 0};
-  if (bpf_map_delete_elem(programs_->maps().ports, &key) == 0) return OkStatus();
-  return Errorf("port %u is not mapped", host_port);
-}
-
-std::vector<PortMapping> Fabric::Ports(const std::string& id) const {
-  std::vector<PortMapping> mappings;
-  auto slot = SlotOf(id);
-  if (!slot) return mappings;
-  int map = programs_->maps().ports;
-  bpf::port_key key, next;
-  const void* at = nullptr;
-  while (bpf_map_get_next_key(map, at, &next) == 0) {
-    bpf::port_target target;
-    if (bpf_map_lookup_elem(map, &next, &target) == 0 && target.slot == *slot) {
-      mappings.push_back({next.protocol, ntohs(next.port), ntohs(target.port)});
-    }
-    key = next;
-    at = &key;
-  }
-  return mappings;
-}
-
-void Fabric::OpenAddress(uint32_t slot, uint32_t address, uint32_t seconds) {
-  bpf::opened_key key = {slot, address};
-  bpf::opened value = {MonotonicNow() + uint64_t{seconds} * CUBE_SECOND, At(slot).epoch, 0};
-  bpf_map_update_elem(programs_->maps().opened, &key, &value, BPF_ANY);
-}
-
-Traffic Fabric::TrafficOf(uint32_t slot) const {
-  std::vector<bpf::slot_counters> all(static_cast<size_t>(libbpf_num_possible_cpus()));
-  Traffic sum;
-  if (bpf_map_lookup_elem(programs_->maps().counters, &slot, all.data()) != 0) return sum;
-  for (const bpf::slot_counters& one : all) {
-    sum.packets_out += one.packets_out;
-    sum.bytes_out += one.bytes_out;
-    sum.packets_in += one.packets_in;
-    sum.bytes_in += one.bytes_in;
-    sum.denied += one.denied;
-    sum.flows += one.flows;
-  }
-  return sum;
 }
 
 void Fabric::Remove(const FabricOptions& options) {

@@ -47,13 +47,6 @@ struct LentTap {
   UniqueFd fd;  // with a virtio header before each frame
 };
 
-// A port of the host that leads to one of a sandbox.
-struct PortMapping {
-  uint8_t protocol = 6;  // 6 or 17
-  uint16_t host_port = 0;
-  uint16_t port = 0;
-};
-
 struct Traffic {
   uint64_t packets_out = 0, bytes_out = 0, packets_in = 0, bytes_in = 0, denied = 0, flows = 0;
 };
@@ -124,10 +117,11 @@ class Fabric {
   Fabric(FabricOptions options, Netlink netlink, std::unique_ptr<Programs> programs);
 
   Status SetUpHost();
-  Status SetUpUplink();
+  Status FindUplink();
   Status WriteSettings();
   Status Recover();
   Status MakeSlot(uint32_t slot);
+  Result<LentTap> LendSlot(uint32_t slot);
   Result<uint32_t> FreeSlot();
   uint32_t NextGeneration();
   void Clear(uint32_t slot);
@@ -149,6 +143,9 @@ class Fabric {
   uint32_t generation_ = 0;
   uint32_t made_ = 0;        // slots 1 to this have been made
   std::set<uint32_t> free_;  // made, of no sandbox, not lent
+  // Descriptors of free ones. A TAP that somebody has open is a link that is up, and the kernel
+  // takes its time to find that out: until then it drops what comes for it.
+  std::map<uint32_t, UniqueFd> open_;
   std::set<uint32_t> lent_;
   std::map<std::string, uint32_t> sandboxes_;
   std::map<uint32_t, InForce> policies_;

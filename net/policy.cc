@@ -94,13 +94,12 @@ void AddRange(std::vector<bpf::port_range>* ranges, bpf::port_range added) {
   ranges->push_back(added);
 }
 
-void AddCovering(const std::vector<PolicyRule>& rules, const Network& network, bool deny,
-                 std::vector<bpf::port_range>* ranges) {
-  for (const PolicyRule& rule : rules) {
-    if (!rule.network.Contains(network)) continue;
-    AddRange(ranges, {rule.first_port, rule.last_port, rule.protocol, deny});
-  }
-}
+// A rule and its place: all that allow come before all that deny, each in the order of its list.
+struct Said {
+  const PolicyRule* rule;
+  bool deny;
+  size_t place;
+};
 
 }  // namespace
 
@@ -240,17 +239,26 @@ std::vector<std::string> Policy::DenyText() const {
 }
 
 Result<std::vector<CompiledRule>> CompilePolicy(const Policy& policy) {
-  std::vector<Network> networks;
-  for (const auto* list : {&policy.allow, &policy.deny}) {
-    for (const PolicyRule& rule : *list) networks.push_back(rule.network);
-  }
-  std::ranges::sort(networks);
-  networks.erase(std::unique(networks.begin(), networks.end()), networks.end());
+  std::vector<Said> said;
+  said.reserve(policy.allow.size() + policy.deny.size());
+  for (const PolicyRule& rule : policy.allow) said.push_back({&rule, false, said.size()});
+  for (const PolicyRule& rule : policy.deny) said.push_back({&rule, true, said.size()});
+  std::ranges::stable_sort(said, {}, [](const Said& one) { return one.rule->network; });
   std::vector<CompiledRule> compiled;
-  for (const Network& network : networks) {
-    std::vector<bpf::port_range> ranges;
-    AddCovering(policy.allow, network, false, &ranges);
-    AddCovering(policy.deny, network, true, &ranges);
+  compiled.reserve(said.size());
+  // Those of the networks around the present one, and its own: in this order, the outer is first.
+  std::vector<Said> around, covering;
+  std::vector<bpf::port_range> ranges;
+  for (size_t i = 0; i < said.size();) {
+    const Network& network = said[i].rule->network;
+    while (!around.empty() && !around.back().rule->network.Contains(network)) around.pop_back();
+    for (; i < said.size() && said[i].rule->network == network; ++i) around.push_back(said[i]);
+    covering = around;
+    std::ranges::sort(covering, {}, &Said::place);
+    ranges.clear();
+    for (const Said& one : covering) {
+      AddRange(&ranges, {one.rule->first_port, one.rule->last_port, one.rule->protocol, one.deny});
+    }
     if (ranges.size() > CUBE_MAX_RANGES) {
       return Errorf("%zu ranges of ports are said of %s: more than %d", ranges.size(),
                     NetworkText(network).c_str(), CUBE_MAX_RANGES);

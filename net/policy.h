@@ -42,7 +42,8 @@ struct PolicyRule {
 Result<PolicyRule> ParseRule(std::string_view text);
 std::string RuleText(const PolicyRule& rule);
 
-// A host's name, "*." and one, or "*" for every name, lower-cased: RFC 1123 section 2.1, with '_' as it is used.
+// A host's name, "*." and one, or "*" for every name, lower-cased: RFC 1123 section 2.1, with '_'
+// as it is used.
 Result<std::string> ParseDomain(std::string_view text);
 // Whether `name`, lower-cased and without a dot at its end, is meant by an entry of the list.
 bool MatchesDomain(const std::vector<std::string>& domains, std::string_view name);
@@ -69,6 +70,15 @@ struct Policy {
   // Both lists as text.
   std::vector<std::string> AllowText() const;
   std::vector<std::string> DenyText() const;
+};
+
+// A port of the host that leads to one of a sandbox.
+struct PortMapping {
+  uint8_t protocol = 6;  // 6 or 17
+  uint16_t host_port = 0;
+  uint16_t port = 0;
+
+  bool operator==(const PortMapping&) const = default;
 };
 
 // One node of the kernel's trie.

@@ -2,6 +2,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <linux/bpf.h>
 #include <linux/magic.h>
 #include <linux/stddef.h>
 #include <sys/mman.h>
@@ -13,7 +14,9 @@
 #include <cerrno>
 #include <cstdarg>
 #include <filesystem>
+#include <iterator>
 
+#include "base/unique_fd.h"
 #include "net/bpf/fabric_bpf.skel.h"
 
 namespace cube::net {
@@ -88,11 +91,15 @@ Status Probe() {
       {BPF_MAP_TYPE_RINGBUF, "ring buffers"},
   };
   Hearing hearing;
-  int program = libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SCHED_CLS, nullptr);
-  if (program == -EPERM) {
+  // libbpf says no more than whether it is there.
+  const bpf_insn kNothing[] = {{BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0},
+                               {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}};
+  UniqueFd program(bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, nullptr, "GPL", kNothing,
+                                 std::size(kNothing), nullptr));
+  if (!program.valid() && errno == EPERM) {
     return Errorf("the network fabric needs CAP_BPF and CAP_NET_ADMIN (or root)");
   }
-  if (program != 1) {
+  if (!program.valid()) {
     return Errorf(
         "this host's kernel has no BPF programs for TC (CONFIG_BPF_SYSCALL, "
         "CONFIG_NET_CLS_BPF, CONFIG_NET_SCH_INGRESS)");

@@ -356,5 +356,22 @@ TEST_F(ProgramsTest, AddressesThatANameHasOpenedAreLedThroughTheProxy) {
       Gives(bpf::REASON_POLICY, [&] { FromSandbox(Out(kTcp, kWorld, 443, 4001).Build()); }));
 }
 
+// Addresses whose sum stays the same say nothing about who has changed a checksum.
+TEST_F(ProgramsTest, AddressesOfTheSameSum) {
+  // 169.254.0.21 + this = 198.18.0.2 + 198.18.0.1, in ones' complement.
+  constexpr const char* kSame = "192.0.34.20";
+  SetPolicy(1, {"*.example.com"}, {"0.0.0.0/0"}, true);
+  bpf::opened_key key = {1, Address(kSame)};
+  bpf::opened value = {~0ull, slot(1)->epoch, 0};
+  ASSERT_EQ(bpf_map_update_elem(programs_->maps().opened, &key, &value, BPF_ANY), 0);
+  for (uint16_t from = 4100; from < 4110; ++from) {
+    Outcome outcome = FromSandbox(Out(kTcp, kSame, 443, from).Build());
+    EXPECT_EQ(outcome.action, kRedirect);
+    EXPECT_TRUE(outcome.seen.valid) << from;
+    EXPECT_EQ(outcome.seen.source, Address("198.18.0.2"));
+    EXPECT_EQ(outcome.seen.target_port, 5301);
+  }
+}
+
 }  // namespace
 }  // namespace cube::net::testing

@@ -31,13 +31,13 @@ Result<UniqueFd> OpenTap(const std::string& name) {
   return fd;
 }
 
-Status MakeTap(const std::string& name, unsigned owner) {
+Result<UniqueFd> MakeTap(const std::string& name, unsigned owner) {
   CUBE_ASSIGN(UniqueFd fd, OpenTap(name));
   if (ioctl(fd.get(), TUNSETOWNER, static_cast<unsigned long>(owner)) < 0 ||
       ioctl(fd.get(), TUNSETPERSIST, 1ul) < 0) {
     return ErrnoError("TAP %s", name.c_str());
   }
-  return OkStatus();
+  return fd;
 }
 
 void QuietenLink(const std::string& name) {

@@ -11,8 +11,9 @@ namespace cube::net {
 // TAP interfaces of the host's kernel (Documentation/networking/tuntap.rst), with a virtio header
 // before each frame. They are persistent: they outlive whoever has them open.
 
-// Makes one, or finds the one of that name. `owner`: the user who may open it.
-Status MakeTap(const std::string& name, unsigned owner);
+// Makes one, or finds the one of that name: a descriptor, as OpenTap() gives. `owner`: the user who
+// may open it.
+Result<UniqueFd> MakeTap(const std::string& name, unsigned owner);
 // A descriptor of it, non-blocking and close-on-exec. An error if another process has it open.
 Result<UniqueFd> OpenTap(const std::string& name);
 // No IPv6 of the host's on it: no address, no announcements.

@@ -134,6 +134,16 @@ static __always_inline void drop_flow(const struct flow_key* key, const struct f
   bpf_map_delete_elem(&flows, key);
 }
 
+static __always_inline void fragment_name(const struct packet* packet, __u32 slot,
+                                          struct fragment_key* key) {
+  __builtin_memset(key, 0, sizeof(*key));
+  key->slot = slot;
+  key->source = packet->ip.saddr;
+  key->target = packet->ip.daddr;
+  key->identifier = packet->ip.id;
+  key->protocol = packet->ip.protocol;
+}
+
 static __always_inline void count_packet(__u32 slot, __u32 bytes, int inward) {
   struct slot_counters* count = bpf_map_lookup_elem(&counters, &slot);
   if (!count) return;

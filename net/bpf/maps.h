@@ -11,7 +11,7 @@
 namespace cube::net::bpf {
 #endif
 
-#define CUBE_LAYOUT 1
+#define CUBE_LAYOUT 2
 
 #define CUBE_MAX_SLOTS 4096
 #define CUBE_MAX_FLOWS 131072
@@ -237,6 +237,7 @@ struct fragment {
 // What holds for all sandboxes.
 struct settings {
   __u32 uplink;  // ifindex
+  __u32 mtu;     // of what goes out there; 0: it is to be looked up
   __u32 host;    // of the host-side device
   __u32 host_address;
   __u32 host_network;  // of the addresses by which the host knows sandboxes

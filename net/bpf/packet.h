@@ -42,6 +42,7 @@ struct packet {
   struct iphdr ip;
   __u16 source_port;  // of ICMP's echo its identifier, in both
   __u16 target_port;
+  __u16 checksum;                // of TCP or UDP, as it came
   __u32 sequence, acknowledged;  // TCP's, network order
   __u32 payload;                 // bytes after TCP's header
   __u8 flags;                    // TCP's
@@ -52,6 +53,19 @@ struct packet {
   __u8 inner_protocol;
   __u32 inner_target;  // where that packet was going
 };
+
+// The first `size` bytes of the frame, where they lie; null if they are not in one piece. What is
+// read is good until a helper changes the frame.
+static __always_inline void* bytes_of(const struct __sk_buff* skb, __u32 size) {
+  void *start = (void*)(long)skb->data, *end = (void*)(long)skb->data_end;
+  return start + size <= end ? start : 0;
+}
+
+// Has the longest header that is looked at in one piece, if the frame is as long.
+static __always_inline void gather(struct __sk_buff* skb) {
+  __u32 size = skb->len < L4 + 20 ? skb->len : L4 + 20;
+  if ((void*)(long)skb->data + size > (void*)(long)skb->data_end) bpf_skb_pull_data(skb, size);
+}
 
 static __always_inline int is_icmp_error(__u8 type) {
   return type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER;
@@ -99,16 +113,16 @@ static __always_inline int parse_icmp(struct __sk_buff* skb, struct packet* pack
 }
 
 static __always_inline int parse_tcp(struct __sk_buff* skb, struct packet* packet, __u32 length) {
-  __u8 header[20];
-  if (length < 20 || bpf_skb_load_bytes(skb, L4, header, sizeof(header)) < 0) {
-    return REASON_MALFORMED;
-  }
+  const __u8* header = bytes_of(skb, L4 + 20);
+  if (length < 20 || !header) return REASON_MALFORMED;
+  header += L4;
   __u32 size = (header[TCP_DOFF_AT] >> 4) * 4;
   if (size < 20 || size > length) return REASON_MALFORMED;
   packet->source_port = *(__u16*)header;
   packet->target_port = *(__u16*)(header + 2);
   packet->sequence = *(__u32*)(header + TCP_SEQ_AT);
   packet->acknowledged = *(__u32*)(header + 8);
+  packet->checksum = *(__u16*)(header + TCP_CHECK_AT);
   packet->flags = header[TCP_FLAGS_AT];
   packet->payload = length - size;
   __u8 kind = packet->flags & (TCP_SYN | TCP_FIN | TCP_RST);
@@ -118,24 +132,25 @@ static __always_inline int parse_tcp(struct __sk_buff* skb, struct packet* packe
 }
 
 static __always_inline int parse_udp(struct __sk_buff* skb, struct packet* packet, __u32 length) {
-  __u16 header[4];
-  if (length < 8 || bpf_skb_load_bytes(skb, L4, header, sizeof(header)) < 0) {
-    return REASON_MALFORMED;
-  }
+  const __u8* frame = bytes_of(skb, L4 + 8);
+  if (length < 8 || !frame) return REASON_MALFORMED;
+  const __u16* header = (const __u16*)(frame + L4);
   // A first fragment has less than its datagram.
   __u32 size = bpf_ntohs(header[2]);
   if (size < 8 || (size > length && !packet->fragmented)) return REASON_MALFORMED;
   packet->source_port = header[0];
   packet->target_port = header[1];
+  packet->checksum = header[3];
   return REASON_ALLOWED;
 }
 
-// Reads the packet at the Ethernet header of `skb`. REASON_ALLOWED, or what is wrong with it.
+// Reads the packet of a frame whose headers have been gathered. REASON_ALLOWED, or what is wrong
+// with it.
 static __always_inline int parse(struct __sk_buff* skb, struct packet* packet) {
   __builtin_memset(packet, 0, sizeof(*packet));
-  if (bpf_skb_load_bytes(skb, ETH_HLEN, &packet->ip, sizeof(packet->ip)) < 0) {
-    return REASON_MALFORMED;
-  }
+  const void* frame = bytes_of(skb, L4);
+  if (!frame) return REASON_MALFORMED;
+  packet->ip = *(const struct iphdr*)(frame + ETH_HLEN);
   if (packet->ip.version != 4 || packet->ip.ihl < 5) return REASON_MALFORMED;
   if (packet->ip.ihl != 5) return REASON_OPTIONS;
   __u32 total = bpf_ntohs(packet->ip.tot_len);

@@ -62,28 +62,54 @@ APART int rewrite_inner(struct __sk_buff* skb, const struct packet* packet,
   return bpf_skb_store_bytes(skb, L4 + 8, &after, sizeof(after), 0);
 }
 
+// What two words add to a checksum in the place of two others, as the helpers take it: 32 bits.
+static __always_inline __u64 difference(__u32 before1, __u32 before2, __u32 after1, __u32 after2) {
+  __u64 sum = (__u64)after1 + after2 + (__u32)~before1 + (__u32)~before2;
+  sum = (sum & 0xffffffff) + (sum >> 32);
+  return (sum & 0xffffffff) + (sum >> 32);
+}
+
+// A checksum of a header after that. `mangled`: none may be 0, which would say that there is none.
+static __always_inline __u16 replaced(__u16 checksum, __u64 by, int mangled) {
+  __u16 sum = fold((__u64)(__u16)~checksum + by);
+  return sum == 0 && mangled ? 0xffff : sum;
+}
+
+// Ports, and the checksum at `check` behind them. The helper knows whether the sum is whole or left
+// to a device, and so do we by what it has made of it: one that is left has addresses in it, but
+// no ports.
 static __always_inline int rewrite_ports(struct __sk_buff* skb, const struct packet* packet,
-                                         const struct rewrite* to) {
-  struct {
-    __u16 source, target;
-  } before = {packet->source_port, packet->target_port}, after = {to->source_port, to->target_port};
-  __u32 addresses[2] = {to->source, to->target};
-  __s64 moved = bpf_csum_diff((__be32*)&packet->ip.saddr, 8, (__be32*)addresses, 8, 0);
-  __s64 change = bpf_csum_diff((__be32*)&before, 4, (__be32*)&after, 4, 0);
-  int at, flags = 0;
-  if (packet->ip.protocol == IPPROTO_TCP) {
-    at = L4 + TCP_CHECK_AT;
-  } else {
-    at = L4 + UDP_CHECK_AT;
-    __u16 checksum = 0;
-    if (bpf_skb_load_bytes(skb, at, &checksum, 2) < 0) return -1;
-    // A datagram without one goes on without one. (A device that is to fill it in has it begun.)
-    if (checksum == 0) return bpf_skb_store_bytes(skb, L4, &after, 4, 0);
-    flags = BPF_F_MARK_MANGLED_0;
+                                         const struct rewrite* to, const int check,
+                                         const int mangled) {
+  __u32 before = packet->source_port | (__u32)packet->target_port << 16;
+  __u32 after = to->source_port | (__u32)to->target_port << 16;
+  __u64 moved = difference(packet->ip.saddr, packet->ip.daddr, to->source, to->target);
+  __u64 change = difference(before, 0, after, 0);
+  if (bpf_l4_csum_replace(skb, L4 + check, 0, moved, mangled | BPF_F_PSEUDO_HDR) < 0) return -1;
+  void* frame = bytes_of(skb, L4 + check + 2);
+  if (!frame) return -1;
+  *(__u32*)(frame + L4) = after;
+  __u16 whole = replaced(packet->checksum, moved, mangled);
+  __u16* checksum = frame + L4 + check;
+  if (*checksum != whole) return 0;
+  // By a difference of nothing both would come to the same.
+  if (fold(moved) == 0) return bpf_l4_csum_replace(skb, L4 + check, 0, change, mangled);
+  *checksum = replaced(whole, change, mangled);
+  return 0;
+}
+
+static __always_inline int rewrite_l4(struct __sk_buff* skb, const struct packet* packet,
+                                      const struct rewrite* to) {
+  if (packet->ip.protocol == IPPROTO_TCP) return rewrite_ports(skb, packet, to, TCP_CHECK_AT, 0);
+  if (packet->checksum != 0) {
+    return rewrite_ports(skb, packet, to, UDP_CHECK_AT, BPF_F_MARK_MANGLED_0);
   }
-  if (bpf_l4_csum_replace(skb, at, 0, moved, flags | BPF_F_PSEUDO_HDR) < 0) return -1;
-  if (change != 0 && bpf_l4_csum_replace(skb, at, 0, change, flags) < 0) return -1;
-  return bpf_skb_store_bytes(skb, L4, &after, 4, 0);
+  // A datagram without one goes on without one. (A device that is to fill it in has it begun.)
+  __u16* ports = bytes_of(skb, L4 + 8);
+  if (!ports) return -1;
+  ports[L4 / 2] = to->source_port;
+  ports[L4 / 2 + 1] = to->target_port;
+  return 0;
 }
 
 // The identifier of an echo, which stands where `packet` and `to` have the local port.
@@ -105,7 +131,7 @@ static __always_inline int rewrite_packet(struct __sk_buff* skb, const struct pa
     __u16 after = to->source_port != packet->source_port ? to->source_port : to->target_port;
     if (rewrite_echo(skb, packet->source_port, after) < 0) return -1;
   } else {
-    if (rewrite_ports(skb, packet, to) < 0) return -1;
+    if (rewrite_l4(skb, packet, to) < 0) return -1;
   }
   struct iphdr ip = packet->ip;
   ip.saddr = to->source;
@@ -114,7 +140,20 @@ static __always_inline int rewrite_packet(struct __sk_buff* skb, const struct pa
   if (packet->fragmented) ip.id = to->identifier;
   ip.check = 0;
   ip.check = header_checksum(&ip);
-  return bpf_skb_store_bytes(skb, ETH_HLEN, &ip, sizeof(ip), 0);
+  void* frame = bytes_of(skb, L4);
+  if (!frame) return -1;
+  *(struct iphdr*)(frame + ETH_HLEN) = ip;
+  return 0;
+}
+
+// The same without a helper, where the frame's start is at hand.
+static __always_inline int write_macs(struct __sk_buff* skb, const __u8* target,
+                                      const __u8* source) {
+  void* frame = bytes_of(skb, ETH_HLEN);
+  if (!frame) return -1;
+  __builtin_memcpy(frame, target, 6);
+  __builtin_memcpy(frame + 6, source, 6);
+  return 0;
 }
 
 static __always_inline int set_macs(struct __sk_buff* skb, const __u8* target, const __u8* source) {

@@ -47,7 +47,8 @@ Status SetUpGuest() {
 Result<NetNamespace> NetNamespace::Create() {
   UniqueFd fd;
   std::thread([&] {
-    if (unshare(CLONE_NEWNET) == 0) fd.Reset(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+    if (unshare(CLONE_NEWNET) < 0) return;
+    fd.Reset(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
   }).join();
   if (!fd.valid()) return ErrnoError("a network namespace");
   return NetNamespace(std::move(fd));

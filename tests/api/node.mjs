@@ -12,8 +12,10 @@ export const e2b = require('e2b')
 const vmm = path.resolve(process.env.CUBE_VMM)
 
 export class Node {
-  // `config`: TOML. `rootfs`: of the template. `tls`: a folder with certificates, which is copied.
-  static async start({ config = '', rootfs = process.env.CUBE_ROOTFS, template = 'base', tls } = {}) {
+  // `config`: TOML. `rootfs`: of the template; `more`: options of its machine. `tls`: a folder with
+  // certificates, which is copied.
+  static async start({
+    config = '', rootfs = process.env.CUBE_ROOTFS, template = 'base', more = [], tls } = {}) {
     const node = new Node()
     node.template = template
     node.home = await mkdtemp('/tmp/cube-api-')
@@ -27,7 +29,7 @@ export class Node {
     await writeFile(node.config, config)
     await run(vmm, ['template', 'build', template, '--kernel', process.env.CUBE_KERNEL,
       '--initrd', process.env.CUBE_INITRD, '--rootfs', rootfs, '--memory', '512',
-      '--vsock', path.join(node.home, 'template-vsock')], { env: node.env })
+      '--vsock', path.join(node.home, 'template-vsock'), ...more], { env: node.env })
     await node.up()
     return node
   }

@@ -14,7 +14,11 @@ export E2B_PACKAGES
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cp -L "$here"/*.mjs "$tests"/e2b/news.mjs "$scratch"
+own=()
 case $1 in
+  network)
+    own=(unshare --net --mount)
+    ;;
   sdk_*)
     cp -L "$tests/e2b/${1#sdk_}.test.mjs" "$scratch/$1.test.mjs"
     ;;
@@ -30,4 +34,4 @@ case $1 in
     export NODE_EXTRA_CA_CERTS=$scratch/tls/ca.pem
     ;;
 esac
-node --test "$scratch/$1.test.mjs"
+"${own[@]}" node --test "$scratch/$1.test.mjs"

@@ -1,0 +1,133 @@
+#ifndef CUBE_NET_BPF_INWARD_H_
+#define CUBE_NET_BPF_INWARD_H_
+
+// The way to a guest: the flow that a packet belongs to, or begins from outside.
+
+#include "net/bpf/flow.h"
+#include "net/bpf/rewrite.h"
+
+// A packet on its way to a guest.
+struct inbound {
+  struct packet packet;
+  struct rewrite to;
+  struct flow_key key;
+  __u64 now;
+  __u32 number;
+};
+
+// Fills in `in->to` by the flow that the packet belongs to. REASON_NO_FLOW if there is none.
+APART int track_inward(struct inbound* in) {
+  struct reverse_key name;
+  if (!in) return REASON_NO_FLOW;
+  inward_key(&in->packet, &name);
+  struct flow_key* key = bpf_map_lookup_elem(&reverse, &name);
+  if (!key) return REASON_NO_FLOW;
+  struct flow* flow = bpf_map_lookup_elem(&flows, key);
+  struct slot* slot = get_slot(key->slot);
+  if (!flow || !slot || !is_alive(flow, slot, in->now)) return REASON_NO_FLOW;
+  if (flow->source_port != name.source_port || flow->source != name.source) return REASON_NO_FLOW;
+  // One that was begun outside begins anew.
+  if (flow->outside && flow->state >= FLOW_TCP_CLOSING && !in->packet.is_error &&
+      (in->packet.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
+    return REASON_NO_FLOW;
+  }
+  // The policy has changed: what it refuses ends here, too.
+  if (!slot->policy) return REASON_NO_POLICY;
+  in->number = key->slot;
+  in->key = *key;
+  in->to.target = GUEST_ADDRESS;
+  // An error may be a router's.
+  in->to.source = in->packet.ip.saddr == flow->target ? key->remote : in->packet.ip.saddr;
+  in->to.inner_target = key->remote;
+  in->to.target_port = key->local_port;
+  in->to.source_port = key->remote_port;
+  if (in->packet.ip.protocol == IPPROTO_ICMP && !in->packet.is_error) {
+    in->to.source_port = key->local_port;
+  }
+  advance(flow, &in->packet, 0, in->now);
+  return REASON_ALLOWED;
+}
+
+// Enters a flow that the other side begins: `number`'s guest knows its peer as `remote`.
+APART int accept_flow(struct inbound* in, __u32 remote, __u32 port, __u32 kind) {
+  if (!in) return REASON_NO_POLICY;
+  struct slot* slot = get_slot(in->number);
+  if (!slot || !slot->policy || in->packet.is_error) return REASON_NO_POLICY;
+  __u8 protocol = in->packet.ip.protocol;
+  if (protocol == IPPROTO_ICMP) return REASON_PROTOCOL;
+  if (protocol == IPPROTO_TCP && (in->packet.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) {
+    return REASON_NO_FLOW;
+  }
+  if (slot->flows >= slot->max_flows) return REASON_FLOWS;
+  __builtin_memset(&in->key, 0, sizeof(in->key));
+  in->key.slot = in->number;
+  in->key.remote = remote;
+  in->key.local_port = port;
+  in->key.remote_port = in->packet.source_port;
+  in->key.protocol = protocol;
+  struct flow flow = {};
+  flow.seen = in->now;
+  flow.source = in->packet.ip.daddr;
+  flow.source_port = in->packet.target_port;
+  flow.target = in->packet.ip.saddr;
+  flow.target_port = in->packet.source_port;
+  flow.state = first_state(protocol);
+  flow.kind = kind;
+  flow.outside = 1;
+  flow.generation = slot->policy;
+  flow.epoch = slot->epoch;
+  struct reverse_key name;
+  reverse_of(&flow, protocol, &name);
+  if (bpf_map_update_elem(&reverse, &name, &in->key, BPF_ANY) != 0) return REASON_FLOWS;
+  int reason = add_flow(&in->key, &flow, slot);
+  if (reason != REASON_ALLOWED) return reason;
+  in->to.source = remote;
+  in->to.target = GUEST_ADDRESS;
+  in->to.source_port = in->packet.source_port;
+  in->to.target_port = port;
+  return REASON_ALLOWED;
+}
+
+// Of fragments from outside, all but the first are known by it.
+static __always_inline int later_inward(struct inbound* in) {
+  struct fragment_key name;
+  fragment_name(&in->packet, 0, &name);
+  struct fragment* known = bpf_map_lookup_elem(&fragments, &name);
+  if (!known || in->now > known->until) return REASON_FRAGMENT;
+  struct slot* slot = get_slot(known->slot);
+  if (!slot || slot->epoch != known->generation) return REASON_FRAGMENT;
+  in->to.source = known->source;
+  in->to.target = GUEST_ADDRESS;
+  in->to.identifier = known->identifier;
+  in->number = known->slot;
+  return REASON_ALLOWED;
+}
+
+static __always_inline void keep_fragment(struct inbound* in, const struct slot* slot) {
+  struct fragment_key name;
+  fragment_name(&in->packet, 0, &name);
+  struct fragment fresh = {};
+  fresh.until = in->now + CUBE_FRAGMENT_NS;
+  fresh.source = in->to.source;
+  fresh.slot = in->number;
+  fresh.generation = slot->epoch;
+  fresh.identifier = bpf_get_prandom_u32();
+  in->to.identifier = fresh.identifier;
+  bpf_map_update_elem(&fragments, &name, &fresh, BPF_ANY);
+}
+
+// Hands a packet that belongs to a flow to its guest.
+static __always_inline int deliver(struct __sk_buff* skb, struct inbound* in,
+                                   const struct settings* set) {
+  const __u8 guest[6] = CUBE_GUEST_MAC, gateway[6] = CUBE_GATEWAY_MAC;
+  struct slot* slot = get_slot(in->number);
+  if (!slot || in->packet.ip.ttl <= 1) return TC_ACT_SHOT;
+  if (in->packet.fragmented && !in->packet.later_fragment) keep_fragment(in, slot);
+  if (rewrite_packet(skb, &in->packet, &in->to) < 0) return TC_ACT_SHOT;
+  if (write_macs(skb, guest, gateway) < 0) return TC_ACT_SHOT;
+  note(set, &in->packet, in->number, skb->len, 1, REASON_ALLOWED);
+  count_packet(in->number, skb->len, 1);
+  return bpf_redirect(slot->ifindex, 0);
+}
+
+#endif  // CUBE_NET_BPF_INWARD_H_
