@@ -257,6 +257,7 @@ TEST_F(TrafficTest, ATapThatIsStillHeldIsNotLentAgain) {
   auto lent = fabric_->Lend();
   ASSERT_TRUE(lent.ok());
   EXPECT_NE(lent->name, name);
+  lent->fd.Reset();
   fabric_->GiveBack(lent->slot);
   held.Reset();
   std::vector<LentTap> all;
