@@ -10,6 +10,7 @@
 
 #include "base/control_abi.h"
 #include "base/monotonic.h"
+#include "pool/descriptor_reserve.h"
 #include "pool/sandbox_id.h"
 
 namespace cube::pool {
@@ -231,7 +232,7 @@ SandboxRecord Node::NewRecord(const CreateRequest& request) const {
 Outcome<Done> Node::Admit() const {
   if (draining_) return Refuse(Fault::kDraining, "this node is being drained");
   uint32_t limit = context_->config.max_sandboxes;
-  if (sandboxes_.size() < limit) return Done();
+  if (sandboxes_.size() < limit) return CheckDescriptors();
   return Refuse(Fault::kNoCapacity, "no capacity: there are %zu sandboxes of at most %u",
                 sandboxes_.size(), limit);
 }

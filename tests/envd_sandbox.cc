@@ -14,6 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr int kEnvdPort = 49983;
 constexpr int kForwardPort = 49982;
 constexpr char kTemplate[] = "sandbox";
 
@@ -43,6 +44,24 @@ UniqueFd ConnectGuestPort(const std::string& path, int port) {
     fd.Reset();
   }
   return fd;
+}
+
+agent::envd::Transcript RunScript(const std::string& path, const std::string& script,
+                                  std::string* error) {
+  UniqueFd fd = ConnectGuestPort(path, kEnvdPort);
+  if (!fd.valid()) {
+    if (error != nullptr) *error = "nobody listens";
+    EXPECT_NE(error, nullptr) << path << ": nobody listens";
+    return {};
+  }
+  agent::envd::SandboxClient client(std::move(fd));
+  EXPECT_TRUE(client.Open("/process.Process/Start", agent::envd::Shell(script, R"(,"stdin":false)"),
+                          {{"Authorization", "Basic cm9vdDo="}}) ||
+              error != nullptr);
+  agent::envd::Transcript all = agent::envd::ReadEvents(&client);
+  if (error != nullptr) *error = client.error();
+  EXPECT_TRUE(error != nullptr || client.error().empty()) << script << "\n" << client.error();
+  return all;
 }
 
 void LimitWaiting(const UniqueFd& fd) {

@@ -62,6 +62,10 @@ class EnvdSandboxTest : public ::testing::Test {
   std::unique_ptr<Process> clone_;
 };
 
+// Runs a script as root in the guest whose VMM has its socket at `path`, to its end. A connection
+// that is lost is in `error`, if one is given, and a failure else.
+agent::envd::Transcript RunScript(const std::string& path, const std::string& script,
+                                  std::string* error = nullptr);
 // A connection to a port of the guest whose VMM has its socket at `path`; invalid if there is none.
 UniqueFd ConnectGuestPort(const std::string& path, int port);
 // Limits how long a test waits for a peer that says nothing.

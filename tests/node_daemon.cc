@@ -9,6 +9,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/result.h"
 #include "pool/jail/cgroups.h"
 #include "tests/vmm_command.h"
 
@@ -42,20 +43,30 @@ const json::object& Inner(const json::object& object, const char* member) {
   return value != nullptr && value->is_object() ? value->get_object() : kNothing;
 }
 
-NodeDaemon::NodeDaemon(const std::string& config, const std::vector<std::string>& more) {
+NodeDaemon::NodeDaemon(const std::string& config, const std::vector<std::string>& template_words,
+                       const std::string& home)
+    : home_(home) {
   // A socket's path is short.
   char folder[] = "/tmp/node-test-XXXXXX";
-  Must(mkdtemp(folder) != nullptr, "mkdtemp");
-  home_ = folder;
+  if (home.empty()) {
+    Must(mkdtemp(folder) != nullptr, "mkdtemp");
+    home_ = folder;
+  }
   Must(setenv("CUBE_HOME", home_.c_str(), 1) == 0, "setenv");
-  std::vector<std::string> build = {
+  std::vector<std::string> words = {
       Env("CUBE_VMM"), "template",         "build",    "t",
       "--kernel",      Env("CUBE_KERNEL"), "--initrd", Env("CUBE_INITRD")};
-  build.insert(build.end(), more.begin(), more.end());
-  Finished built = RunProcess(build);
+  words.insert(words.end(), template_words.begin(), template_words.end());
+  Finished built = RunProcess(words);
   unsetenv("CUBE_HOME");
   Must(built.status == 0, built.err);
   Configure(config);
+}
+
+std::vector<std::string> DiskTemplateWords() {
+  // The socket's path is of the build alone; that of a sandbox is in its box.
+  return {"--rootfs", fs::canonical(Env("CUBE_ROOTFS")),          "--memory", "512",
+          "--vsock",  Format("/tmp/node-test-%d.vsock", getpid())};
 }
 
 NodeDaemon::~NodeDaemon() {

@@ -19,8 +19,10 @@ namespace cube::testing {
 class NodeDaemon {
  public:
   // Makes the folder and the template, which takes a second. `config`: TOML.
-  // `more`: options of the template's machine.
-  explicit NodeDaemon(const std::string& config = "", const std::vector<std::string>& more = {});
+  explicit NodeDaemon(const std::string& config = "") : NodeDaemon(config, {}) {}
+  // With further words for `cube-vmm template build`; with a folder that is there, if one is named.
+  NodeDaemon(const std::string& config, const std::vector<std::string>& template_words,
+             const std::string& home = "");
   ~NodeDaemon();
   NodeDaemon(const NodeDaemon&) = delete;
   NodeDaemon& operator=(const NodeDaemon&) = delete;
@@ -59,6 +61,10 @@ class NodeDaemon {
   bool jail_ = true;
   pool::ProcessHandle process_;
 };
+
+// What a template with the root disk $CUBE_ROOTFS, 512 MiB and an agent that can be reached is
+// built with.
+std::vector<std::string> DiskTemplateWords();
 
 bool IsOk(const boost::json::object& answer);
 // A string member, or "".

@@ -1,4 +1,5 @@
 // The node daemon with real machines: sandboxes' lives from create to kill.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -8,6 +9,7 @@
 #include <set>
 #include <thread>
 
+#include "pool/jail/cgroups.h"
 #include "tests/await.h"
 #include "tests/node_daemon.h"
 #include "tests/vmm_command.h"
@@ -30,6 +32,18 @@ int64_t Number(const json::object& object, const char* member) {
 
 const json::object& PoolOf(const json::object& answer) {
   return answer.at("pools").as_array().at(0).as_object();
+}
+
+// Of the node with that home, whatever hierarchy they are in.
+std::vector<std::string> CgroupsOf(const std::string& home) {
+  std::vector<std::string> found;
+  const std::string own = "cube/" + pool::Cgroups::KeyOf(home);
+  std::vector<std::string> mounts = {"/sys/fs/cgroup"};
+  for (const auto& each : fs::directory_iterator(mounts[0])) mounts.push_back(each.path());
+  for (const std::string& mount : mounts) {
+    if (fs::exists(mount + "/" + own)) found.push_back(mount + "/" + own);
+  }
+  return found;
 }
 
 constexpr char kSmallPool[] = "[pool]\nsize = 2\n";
@@ -277,6 +291,31 @@ TEST(NodeTest, ATemplateIsBuiltAnewAndRemoved) {
   EXPECT_EQ(Text(node.Ask({{"op", "sandbox.create"}, {"template", "u"}}), "code"), "not_found");
 }
 
+TEST(NodeTest, DrainWaitsForTheLastAndEnds) {
+  NodeDaemon node(kSmallPool);
+  node.Start();
+  NodeEvents events(node);
+  std::string first = node.Create(), second = node.Create();
+  EXPECT_TRUE(IsOk(node.Ask("sandbox.pause", second)));
+  std::thread drain([&node] {
+    Finished down = RunProcess({Env("CUBE"), "--home", node.home(), "down", "--mode", "wait"});
+    EXPECT_EQ(down.status, 0) << down.err;
+  });
+  events.AwaitAny([](const json::object& event) { return Text(event, "change") == "draining"; });
+  // It takes no more, and lets those go on that there are.
+  EXPECT_EQ(Text(node.Ask({{"op", "sandbox.create"}, {"template", "t"}}), "code"), "draining");
+  EXPECT_EQ(node.State(first), "running");
+  EXPECT_TRUE(IsOk(node.Ask("sandbox.kill", first)));
+  drain.join();
+  node.AwaitEnd();
+  node.AwaitMachines(0);
+  // Nor is anything left of its cgroups.
+  EXPECT_THAT(CgroupsOf(node.home()), ::testing::IsEmpty());
+  node.Start();
+  EXPECT_EQ(node.State(second), "paused");
+  EXPECT_TRUE(IsOk(node.Ask("sandbox.resume", second)));
+}
+
 TEST(NodeTest, DrainPausesAllAndEnds) {
   NodeDaemon node(kSmallPool);
   node.Start();
@@ -286,6 +325,7 @@ TEST(NodeTest, DrainPausesAllAndEnds) {
   EXPECT_TRUE(IsOk(drained)) << json::serialize(drained);
   node.AwaitEnd();
   node.AwaitMachines(0);
+  EXPECT_THAT(CgroupsOf(node.home()), ::testing::IsEmpty());
   node.Start();
   EXPECT_EQ(node.State(first), "paused");
   EXPECT_EQ(node.State(second), "paused");

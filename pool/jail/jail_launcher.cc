@@ -339,6 +339,11 @@ std::vector<std::string> JailLauncher::FindZygotes() const {
   return {names.begin(), names.end()};
 }
 
+bool JailLauncher::OnlyReapersAreLeft() const {
+  return cgroups_.Names() == std::vector<std::string>{kReapers} &&
+         !cgroups_.Processes(kReapers).empty();
+}
+
 bool JailLauncher::TryToLeave(const std::string& name, bool with_box) {
   if (!cgroups_.Remove(name)) return false;
   struct stat info;

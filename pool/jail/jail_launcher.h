@@ -36,7 +36,7 @@ class JailLauncher : public Launcher {
                         const Limits& limits) override;
   void Rest(const std::string& id) override { Leave(id, /*with_box=*/false); }
   void Forget(const std::string& id) override { Leave(id); }
-  bool IsForgetting() const override { return !leaving_.empty(); }
+  bool IsForgetting() const override { return !leaving_.empty() || OnlyReapersAreLeft(); }
   void Close() override { cgroups_.Close(); }
   std::string WhyEnded(const std::string& id, const ProcessHandle& process) const override;
   std::string WritePath(const std::string& id, const std::string& path) const override;
@@ -84,6 +84,8 @@ class JailLauncher : public Launcher {
   std::vector<std::string> JailWords(const std::string& name, const std::string& place,
                                      const Needed& needed) const;
   Task<Outcome<ProcessHandle>> Start(std::vector<std::string> words, std::string member);
+  // The last machines have ended, and the processes that had only waited for that have yet to.
+  bool OnlyReapersAreLeft() const;
   // The user of the box of `name`, which is made if it is not there. No process has it.
   Task<Outcome<uint32_t>> ReuseBox(std::string name);
   // What `name` has goes as soon as none of its processes is left; they are ended.

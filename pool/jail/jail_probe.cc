@@ -1,9 +1,12 @@
-// In place of cube-vmm, in a jail: tries what a machine that has been taken over would, and writes
-// into its box, in the file `results`, of each try whether it was refused. Then it waits at its
-// control socket for a byte: 'k' for a system call that is not allowed, 'm' to eat memory.
+// In place of cube-vmm, in a jail: tries what a machine, or a zygote, that has been taken over
+// would, and writes into its box, in the file `results`, of each try whether it was refused. Then,
+// as a machine, it waits at its control socket for a byte: 'k' for a system call that is not
+// allowed, 'm' to eat memory, 'f' for processes, 'c' for a processor. As a zygote it makes clones,
+// which do the same.
 #include <fcntl.h>
 #include <linux/bpf.h>
 #include <linux/perf_event.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -23,15 +26,24 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "base/unique_fd.h"
+#include "vmm/cli/clone_jail.h"
+#include "vmm/cli/control_request.h"
+#include "vmm/cli/control_server.h"
+#include "vmm/event_loop.h"
 #include "vmm/syscall_filter.h"
 
 namespace {
 
 namespace fs = std::filesystem;
 using cube::vmm::SyscallFilter;
+
+// Another sandbox's id, which runs (tests/jail_test.cc).
+constexpr char kOther[] = "0123456789abcdef0123";
 
 struct Try {
   std::string name;
@@ -61,17 +73,20 @@ bool SeesMore(const std::string& home) {
     if (entry.path() != "/dev/null" && entry.path() != "/dev/kvm") return true;
   }
   for (const auto& entry : fs::directory_iterator(home)) {
-    if (entry.path() != home + "/box" && entry.path() != home + "/templates") return true;
+    const std::string path = entry.path();
+    if (path != home + "/box" && path != home + "/templates" && path != home + "/zygote")
+      return true;
   }
   return false;
 }
 
-bool SeesOtherProcesses() {
+// More than `own`, this one among them.
+bool SeesOtherProcesses(size_t own) {
   size_t processes = 0;
   for (const auto& entry : fs::directory_iterator("/proc")) {
     if (isdigit(entry.path().filename().c_str()[0]) != 0) ++processes;
   }
-  return processes > 2;  // this one, and the child that looks
+  return processes > own;
 }
 
 Try Call(const char* name, long number, long a = 0, long b = 0, long c = 0, long d = 0,
@@ -79,7 +94,8 @@ Try Call(const char* name, long number, long a = 0, long b = 0, long c = 0, long
   return {name, [=] { return syscall(number, a, b, c, d, e) >= 0; }};
 }
 
-std::vector<Try> AllTries(const std::string& home, const std::string& other) {
+std::vector<Try> AllTries(const std::string& home, size_t processes) {
+  const std::string other = kOther;
   static perf_event_attr perf = {};
   static char stack[4096];
   perf.size = sizeof perf;
@@ -91,7 +107,7 @@ std::vector<Try> AllTries(const std::string& home, const std::string& other) {
       {"another root", [] { return Opens("/proc/1/root/etc/passwd"); }},
       {"the working directory", [] { return Opens("/proc/self/cwd/etc/passwd"); }},
       {"what else there is", [=] { return SeesMore(home); }},
-      {"other processes", [] { return SeesOtherProcesses(); }},
+      {"other processes", [=] { return SeesOtherProcesses(processes); }},
       {"the kernel's settings", [] { return Opens("/proc/sys/kernel/hostname"); }},
       {"the kernel's symbols", [] { return Opens("/proc/kallsyms"); }},
       {"memory of the host", [] { return Opens("/dev/mem", O_RDWR); }},
@@ -106,6 +122,8 @@ std::vector<Try> AllTries(const std::string& home, const std::string& other) {
       {"a file in the template",
        [=] { return Opens(home + "/templates/t/mine", O_RDWR | O_CREAT); }},
       {"another's control socket", [=] { return Connects(box); }},
+      {"the zygote's socket", [=] { return Connects(home + "/zygote/zygote.sock"); }},
+      {"the zygote's results", [=] { return Opens(home + "/zygote/results"); }},
       {"the daemon's socket", [=] { return Connects(home + "/cubed.sock"); }},
       {"a signal to all", [] { return kill(-1, 0) == 0; }},
       {"a signal to another", [] { return kill(100, 0) == 0; }},
@@ -173,20 +191,19 @@ const char* Outcome(const Try& one) {
   return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? "refused" : "SUCCEEDED";
 }
 
-char Listen(const std::string& path) {
+// At the control socket of the sandbox `id`, whose box is `box`.
+int Listen(const std::string& box, const std::string& id) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
+  const std::string path = box + "/run/" + id + ".sock";
   strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
   int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0 ||
-      listen(listener, 1) < 0) {
-    return 0;
+  if (mkdir((box + "/run").c_str(), 0700) < 0 ||
+      bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0 ||
+      listen(listener, 4) < 0) {
+    return -1;
   }
-  printf("{\"pid\":%d}\n", getpid());
-  fflush(stdout);
-  int peer = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-  char word = 0;
-  return read(peer, &word, 1) == 1 ? word : 0;
+  return listener;
 }
 
 [[noreturn]] void EatMemory() {
@@ -197,25 +214,105 @@ char Listen(const std::string& path) {
   }
 }
 
+// Says to `peer` how many there could be.
+[[noreturn]] void Multiply(int peer) {
+  int children = 0;
+  pid_t child = 0;
+  while ((child = fork()) > 0) ++children;
+  const std::string text = std::to_string(children) + "\n";
+  if (child < 0 && write(peer, text.data(), text.size()) < 0) _exit(1);
+  for (;;) poll(nullptr, 0, -1);
+}
+
+// A tenth of a second of a processor, and a line to `peer` after it.
+void Compute(int peer) {
+  timespec used = {};
+  while (used.tv_sec == 0 && used.tv_nsec < 100'000'000) {
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  }
+  if (write(peer, "done\n", 5) != 5) _exit(1);
+}
+
+[[noreturn]] void Serve(int listener) {
+  for (;;) {
+    int peer = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    char word = 0;
+    if (peer < 0 || read(peer, &word, 1) != 1) continue;  // it was only looked whether there is one
+    if (word == 'k') syscall(SYS_keyctl, 0, -3, 0);
+    if (word == 'm') EatMemory();
+    if (word == 'f') Multiply(peer);
+    if (word == 'c') Compute(peer);
+  }
+}
+
+// `processes`: as many of its own as it may see.
+bool TryAll(const std::string& box, size_t processes) {
+  FILE* results = fopen((box + "/results").c_str(), "we");
+  if (results == nullptr) return false;
+  for (const Try& one : AllTries(box.substr(0, box.rfind('/')), processes)) {
+    fflush(results);  // or its children write it as well
+    fprintf(results, "%s: %s\n", one.name.c_str(), Outcome(one));
+  }
+  return fclose(results) == 0;
+}
+
+// As vmm/cli/zygote_command.cc does it. Says "1" to `ready` once it listens.
+[[noreturn]] void BeClone(cube::vmm::CloneJail jail, const SyscallFilter& filter,
+                          const std::string& id, int ready) {
+  signal(SIGCHLD, SIG_DFL);
+  if (!jail.Enter().ok() || !filter.Apply().ok()) _exit(1);
+  const std::string box = getenv("CUBE_HOME");
+  if (!TryAll(box, 2)) _exit(1);
+  int listener = Listen(box, id);
+  if (listener < 0 || write(ready, "1", 1) != 1) _exit(1);
+  close(ready);
+  Serve(listener);
+}
+
+int BeZygote(const std::string& socket, const SyscallFilter& machine) {
+  if (!TryAll(getenv("CUBE_HOME"), 3)) return 1;
+  signal(SIGCHLD, SIG_IGN);
+  auto loop = cube::vmm::EventLoop::Create();
+  if (!loop.ok()) return 1;
+  std::unique_ptr<cube::vmm::ControlServer> server;
+  auto clone = [&](cube::vmm::ControlConnection* from, const std::string& line,
+                   std::vector<cube::UniqueFd> descriptors) {
+    auto request = cube::vmm::ControlRequest::Parse(line);
+    auto jail = cube::vmm::CloneJail::Of(*request, &descriptors);
+    int ends[2];
+    if (!jail.ok() || pipe2(ends, O_CLOEXEC) < 0) return;
+    if (fork() == 0) {
+      server->ForgetAfterFork();
+      close(ends[0]);
+      BeClone(std::move(*jail), machine, *request->String("id"), ends[1]);
+    }
+    close(ends[1]);
+    char word = 0;
+    const bool is_there = read(ends[0], &word, 1) == 1;
+    close(ends[0]);
+    (void)from->Send(is_there ? "{\"ok\":true}" : "{\"ok\":false,\"error\":\"no clone\"}");
+  };
+  server = std::make_unique<cube::vmm::ControlServer>(&*loop, clone);
+  if (!server->Listen(socket).ok()) return 1;
+  puts("{\"event\":\"ready\"}");
+  fflush(stdout);
+  return loop->Run().ok() ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  // PROGRAM restore FOLDER --parked --id ID --filters MACHINE,VCPU
   if (argc < 8) return 1;
-  const std::string id = argv[5], box = getenv("CUBE_HOME");
-  const std::string home = box.substr(0, box.rfind('/'));
   auto filter = SyscallFilter::Read(3);
-  if (!filter.ok() || !filter->Apply().ok()) return 1;
-  FILE* results = fopen((box + "/results").c_str(), "we");
-  if (results == nullptr) return 1;
-  for (const Try& one : AllTries(home, "0123456789abcdef0123")) {
-    fflush(results);
-    fprintf(results, "%s: %s\n", one.name.c_str(), Outcome(one));
-  }
-  fflush(results);
-  if (mkdir((box + "/run").c_str(), 0700) < 0) return 1;
-  char word = Listen(box + "/run/" + id + ".sock");
-  if (word == 'k') syscall(SYS_keyctl, 0, -3, 0);
-  if (word == 'm') EatMemory();
-  return 0;
+  if (!filter.ok()) return 1;
+  // PROGRAM zygote FOLDER --socket PATH --json --filters MACHINE,VCPU
+  if (strcmp(argv[1], "zygote") == 0) return BeZygote(argv[4], *filter);
+  // PROGRAM restore FOLDER --parked --id ID --filters MACHINE,VCPU
+  const std::string box = getenv("CUBE_HOME");
+  if (!filter->Apply().ok() || !TryAll(box, 2)) return 1;
+  int listener = Listen(box, argv[5]);
+  if (listener < 0) return 1;
+  printf("{\"pid\":%d}\n", getpid());
+  fflush(stdout);
+  Serve(listener);
 }
