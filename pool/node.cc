@@ -126,7 +126,7 @@ Node::TemplateState Node::MakeTemplate(const TemplateEntry& entry) {
   state.zygote = std::make_shared<Zygote>(context_->io, context_->launcher.get(), &context_->events,
                                           entry, std::move(name));
   WarmPool::Hooks hooks;
-  hooks.clone = [zygote = state.zygote] { return zygote->Clone(); };
+  hooks.clone = [zygote = state.zygote](bool urgent) { return zygote->Clone(urgent); };
   hooks.make_room = context_->make_room;
   hooks.busy = [this] { return creating_ != 0 || MonotonicNow() - last_create_ < kQuietNs; };
   hooks.discard = [this](const std::shared_ptr<Vm>& vm) { Discard(vm); };

@@ -114,7 +114,7 @@ void Node::EndUnknown() {
     if (sandbox->vm() != nullptr) known.insert(sandbox->vm()->process().pid());
   }
   for (const auto& [name, state] : templates_) {
-    known.insert(state.zygote->pid());
+    state.zygote->AddPids(&known);
     state.pool->AddPids(&known);
   }
   std::map<std::pair<pid_t, uint64_t>, uint32_t> unknown;

@@ -25,11 +25,11 @@ WarmPool::WarmPool(asio::io_context& io, Capacity* capacity, uint64_t memory_mib
       config_(config),
       hooks_(std::move(hooks)) {}
 
-Task<Outcome<ReadyVm>> WarmPool::Make() {
+Task<Outcome<ReadyVm>> WarmPool::Make(bool urgent) {
   auto self = shared_from_this();
   auto lease = capacity_->Take(memory_mib_, cpus_);
   if (!lease.ok()) co_return lease.refusal();
-  auto made = co_await hooks_.clone();
+  auto made = co_await hooks_.clone(urgent);
   if (!made.ok()) co_return made.refusal();
   ReadyVm ready;
   ready.vm = std::move(*made);
@@ -54,7 +54,7 @@ Task<Outcome<ReadyVm>> WarmPool::Take() {
   }
   ++statistics_.misses;
   hooks_.make_room(memory_mib_, cpus_);
-  auto made = co_await Make();
+  auto made = co_await Make(/*urgent=*/true);
   Refill();
   co_return std::move(made);
 }
@@ -97,7 +97,7 @@ Task<void> WarmPool::RefillLater(milliseconds pause) {
 
 Task<void> WarmPool::RefillOne() {
   auto self = shared_from_this();
-  auto made = co_await Make();
+  auto made = co_await Make(/*urgent=*/false);
   --being_made_;
   if (!made.ok()) {
     ++statistics_.failed;

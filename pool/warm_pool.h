@@ -33,8 +33,8 @@ class WarmPool : public std::enable_shared_from_this<WarmPool> {
     uint64_t evicted = 0;  // for want of memory, or of a template that is no more
   };
   struct Hooks {
-    // Makes a parked clone.
-    std::function<Task<Outcome<std::shared_ptr<Vm>>>()> clone;
+    // Makes a parked clone; `urgent`: a create waits for it.
+    std::function<Task<Outcome<std::shared_ptr<Vm>>>(bool urgent)> clone;
     // Makes room for a machine that a create needs, by taking parked ones elsewhere.
     std::function<void(uint64_t memory_mib, uint32_t cpus)> make_room;
     // Whether creates are under way, before which a refill takes second place.
@@ -66,7 +66,7 @@ class WarmPool : public std::enable_shared_from_this<WarmPool> {
   uint64_t memory_mib() const { return memory_mib_; }
 
  private:
-  Task<Outcome<ReadyVm>> Make();
+  Task<Outcome<ReadyVm>> Make(bool urgent);
   Task<void> RefillOne();
   Task<void> RefillLater(milliseconds pause);
   void OnExit(const std::string& id);

@@ -43,7 +43,7 @@ class WarmPoolTest : public ::testing::Test {
 
   void Make(PoolConfig config) {
     WarmPool::Hooks hooks;
-    hooks.clone = [this]() -> Task<Outcome<std::shared_ptr<Vm>>> { return Clone(); };
+    hooks.clone = [this](bool) -> Task<Outcome<std::shared_ptr<Vm>>> { return Clone(); };
     hooks.make_room = [](uint64_t, uint32_t) {};
     hooks.busy = [this] { return busy_; };
     hooks.discard = [this](const std::shared_ptr<Vm>& vm) { discarded_.insert(vm->id()); };

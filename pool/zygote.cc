@@ -4,21 +4,14 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <boost/asio/buffer.hpp>
-#include <boost/asio/local/stream_protocol.hpp>
-#include <boost/asio/read_until.hpp>
-#include <boost/json.hpp>
+#include <utility>
 
 #include "base/monotonic.h"
-#include "vmm/cli/control_server.h"
+#include "pool/zygote_request.h"
 
 namespace cube::pool {
 namespace {
 
-namespace json = boost::json;
-
-constexpr milliseconds kCloneLimit(20'000);
-constexpr size_t kMaxAnswer = 64 * 1024;
 // A zygote that dies over a request does not fail it: the next one is asked. Not for ever, as the
 // request may be what kills it.
 constexpr int kAttempts = 2;
@@ -31,43 +24,8 @@ constexpr uint32_t kPatience = 3;
 // One that has lived so long was all right.
 constexpr uint64_t kGoodLifeNs = 10'000'000'000;
 
-// One request and its answer over a connection of its own.
-Task<Outcome<std::string>> AskOnce(asio::io_context& io, std::string path, CloneRequest request) {
-  POOL_CO_ASSIGN(UniqueFd fd, vmm::ConnectControl(path));
-  std::vector<int> descriptors;
-  for (const UniqueFd& one : request.descriptors) descriptors.push_back(one.get());
-  POOL_CO_TRY(vmm::SendLine(fd.get(), request.line, descriptors));
-  auto socket = std::make_shared<asio::local::stream_protocol::socket>(io);
-  boost::system::error_code failed;
-  socket->assign(asio::local::stream_protocol(), fd.get(), failed);
-  if (failed) co_return Refuse(Fault::kInternal, "%s", failed.message().c_str());
-  fd.Release();
-  asio::steady_timer timer(io, kCloneLimit);
-  timer.async_wait([socket](boost::system::error_code cancelled) {
-    if (!cancelled) socket->cancel(cancelled);
-  });
-  std::string received;
-  auto buffer = asio::dynamic_buffer(received, kMaxAnswer);
-  auto [bad, size] = co_await asio::async_read_until(*socket, buffer, '\n', kAsTuple);
-  timer.cancel();
-  if (bad) {
-    co_return Refuse(Fault::kInternal, "the zygote at %s has not answered: %s", path.c_str(),
-                     bad.message().c_str());
-  }
-  co_return received.substr(0, size);
-}
-
-// Whether an answer tells of a clone.
-Outcome<Done> CheckAnswer(const std::string& answer) {
-  json::error_code failed;
-  json::value value = json::parse(answer, failed);
-  const json::object* object = failed ? nullptr : value.if_object();
-  if (object == nullptr) return Refuse(Fault::kInternal, "a zygote answered what is no object");
-  if (const json::value* error = object->if_contains("error"); error && error->is_string()) {
-    return Refuse(Fault::kInternal, "%.900s", error->get_string().c_str());
-  }
-  return Done();
-}
+// Clones that wait in their jails: 0.3 MB each.
+constexpr size_t kWaiting = 4;
 
 }  // namespace
 
@@ -111,6 +69,7 @@ Task<Outcome<Done>> Zygote::Start() {
   spdlog::info("template {}: zygote {} is ready", entry_.name, process_.pid());
   events_->Zygote(entry_.name, "ready");
   Spawn(io_, AwaitEnd());
+  Spawn(io_, Restock());
   co_return Done();
 }
 
@@ -122,6 +81,8 @@ Task<void> Zygote::AwaitEnd() {
   co_await AwaitExit(io_, process_.fd(), kForEver);
   launcher_->ForgetZygote(name);
   if (stopped_ || process_.Alive()) co_return;
+  // They could become machines; but they are of the one that has ended.
+  DropWaiting();
   if (MonotonicNow() - start > kGoodLifeNs) failures_ = 0;
   last_error_ = process_.HowItEnded();
   if (last_error_.empty()) last_error_ = "it has ended";
@@ -146,35 +107,85 @@ Task<Outcome<std::string>> Zygote::Ask() {
     const uint64_t asked = starts_;
     POOL_CO_ASSIGN(CloneRequest request, launcher_->PrepareClone(CurrentName()));
     const std::string id = request.id;
-    auto answer = co_await AskOnce(io_, launcher_->ZygoteSocket(CurrentName()), std::move(request));
-    if (answer.ok()) {
-      Outcome<Done> made = CheckAnswer(*answer);
-      if (made.ok()) co_return id;
-      launcher_->Forget(id);
-      co_return made.refusal();
-    }
+    bool lost = false;
+    auto made =
+        co_await AskZygote(io_, launcher_->ZygoteSocket(CurrentName()), std::move(request), &lost);
+    if (made.ok()) co_return id;
     // It may have been forked already: nobody will hear of it.
     launcher_->Forget(id);
-    if (attempt == kAttempts) co_return answer.refusal();
+    if (!lost || attempt == kAttempts) co_return made.refusal();
     // A connection is lost a moment before its process counts as ended.
     if (asked == starts_ && !co_await AwaitExit(io_, process_.fd(), kEndLimit)) {
-      co_return answer.refusal();
+      co_return made.refusal();
     }
   }
 }
 
-Task<Outcome<std::shared_ptr<Vm>>> Zygote::Clone() {
+Task<std::string> Zygote::TakeWaiting() {
+  while (!waiting_.empty()) {
+    std::shared_ptr<WaitingClone> clone = std::move(waiting_.front());
+    waiting_.pop_front();
+    auto begun = co_await WaitingClone::Begin(clone);
+    if (begun.ok()) co_return clone->id();
+    spdlog::warn("template {}: {}", entry_.name, begun.refusal().message);
+    launcher_->Forget(clone->id());
+  }
+  co_return "";
+}
+
+Task<Outcome<std::shared_ptr<Vm>>> Zygote::Clone(bool urgent) {
   auto self = shared_from_this();
-  POOL_CO_ASSIGN(std::string id, co_await Ask());
+  urgent_ += urgent;
+  Outcome<std::string> id = std::string();
+  if (urgent) id = co_await TakeWaiting();
+  if (id->empty()) id = co_await Ask();
+  urgent_ -= urgent;
+  if (urgent && urgent_ == 0) Spawn(io_, Restock());
+  if (!id.ok()) co_return id.refusal();
   failures_ = 0;
-  auto vm = Vm::Connect(io_, id, launcher_->ControlPath(id));
+  auto vm = Vm::Connect(io_, *id, launcher_->ControlPath(*id));
   // Killed meanwhile.
-  if (!vm.ok()) launcher_->Forget(id);
+  if (!vm.ok()) launcher_->Forget(*id);
   co_return std::move(vm);
+}
+
+Task<void> Zygote::Restock() {
+  auto self = shared_from_this();
+  if (std::exchange(restocking_, true)) co_return;
+  while (running() && !stopped_ && urgent_ == 0 && waiting_.size() < kWaiting) {
+    const uint64_t asked = starts_;
+    auto request = launcher_->PrepareClone(CurrentName());
+    if (!request.ok()) break;
+    const std::string id = request->id;
+    auto made = co_await WaitingClone::Make(io_, launcher_->ZygoteSocket(CurrentName()),
+                                            std::move(*request));
+    if (made.ok() && !stopped_ && asked == starts_ && running()) {
+      waiting_.push_back(std::move(*made));
+      continue;
+    }
+    launcher_->Forget(id);
+    // The next clone that is asked for goes without, and tries again after that.
+    if (!made.ok()) spdlog::warn("template {}: {}", entry_.name, made.refusal().message);
+    break;
+  }
+  restocking_ = false;
+}
+
+void Zygote::DropWaiting() {
+  for (const auto& clone : std::exchange(waiting_, {})) {
+    clone->process().Kill();
+    launcher_->Forget(clone->id());
+  }
+}
+
+void Zygote::AddPids(std::set<pid_t>* pids) const {
+  pids->insert(process_.pid());
+  for (const auto& clone : waiting_) pids->insert(clone->process().pid());
 }
 
 void Zygote::Stop() {
   stopped_ = true;
+  DropWaiting();
   process_.Kill();
   launcher_->ForgetZygote(CurrentName());
 }

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -10,6 +11,7 @@
 #include <sstream>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "pool/jail/cgroups.h"
 #include "tests/vmm_command.h"
 
@@ -23,6 +25,13 @@ void Must(bool good, const std::string& what) {
   if (good) return;
   fprintf(stderr, "%s\n", what.c_str());
   abort();
+}
+
+// A clone that has yet to become a machine (pool/waiting_clone.h).
+bool IsWaiting(pid_t pid) {
+  std::ifstream in("/proc/" + std::to_string(pid) + "/comm");
+  std::string name;
+  return std::getline(in, name) && name == "cube-waiting";
 }
 
 }  // namespace
@@ -167,7 +176,22 @@ std::vector<pid_t> NodeDaemon::Machines() const {
 }
 
 void NodeDaemon::AwaitMachines(size_t count) const {
-  while (Machines().size() != count) usleep(2000);
+  for (;;) {
+    std::vector<pid_t> pids = Machines();
+    std::vector<UniqueFd> processes;
+    std::vector<pollfd> ends;
+    size_t machines = 0;
+    for (pid_t pid : pids) {
+      UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+      if (!process.valid()) continue;
+      machines += count == 0 || !IsWaiting(pid);
+      ends.push_back({process.get(), POLLIN, 0});
+      processes.push_back(std::move(process));
+    }
+    if (machines == count) return;
+    // An end is told of, a beginning is looked for.
+    poll(ends.data(), ends.size(), 20);
+  }
 }
 
 void NodeDaemon::AwaitParked(int64_t count) {

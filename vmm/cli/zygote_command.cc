@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <map>
 
@@ -103,6 +105,13 @@ class Zygote {
                     births_.size());
     }
     asked_ = MonotonicNow();
+    CUBE_ASSIGN(bool waits, request.Bool("waits", false));
+    UniqueFd word;
+    if (waits) {
+      if (descriptors.empty()) return Errorf("a clone that waits has nothing to be told it by");
+      word = std::move(descriptors.back());
+      descriptors.pop_back();
+    }
     CUBE_ASSIGN(std::string id, request.String("id", ""));
     if (!id.empty()) CUBE_TRY(CheckSandboxId(id));
     CUBE_ASSIGN(CloneJail jail, CloneJail::Of(request, &descriptors));
@@ -116,12 +125,18 @@ class Zygote {
       // The clone has nothing to do with the zygote's peers, nor with its loop.
       births_.clear();
       server_.ForgetAfterFork();
+      if (waits) writer = std::move(word);
       if (jail.uid != 0) EnterOrSayWhyNot(&jail, writer.get());
+      if (waits) AwaitWord(writer.get());
       parked_ = std::move(writer);
       id_ = std::move(id);
       devices_ = std::move(devices);
       for (UniqueFd& descriptor : descriptors) descriptor.Release();  // a device's from here on
       loop_->Leave();
+      return OkStatus();
+    }
+    if (waits) {
+      (void)from->Send("{\"ok\":true}");
       return OkStatus();
     }
     int fd = reader.get();
@@ -135,10 +150,26 @@ class Zygote {
     Status entered = jail->Enter();
     if (entered.ok()) entered = filter_.Apply();
     if (entered.ok()) return;
-    std::string answer = ErrorAnswer(Error(entered.error()).Wrap("a clone's jail"));
+    std::string answer = ErrorAnswer(Error(entered.error()).Wrap("a clone's jail")) + "\n";
     (void)WriteAll(to, {reinterpret_cast<const uint8_t*>(answer.data()), answer.size()},
                    "the answer");
     _exit(kStatusVmmError);
+  }
+
+  // In a child as well: says that it is there. Whoever does not come to say that it is to go on has
+  // ended, or needs it no more.
+  void AwaitWord(int with) {
+    prctl(PR_SET_NAME, "cube-waiting");
+    constexpr char kThere[] = "{\"ok\":true}\n";
+    char word;
+    ssize_t n = write(with, kThere, sizeof kThere - 1);
+    if (n == sizeof kThere - 1) {
+      while ((n = read(with, &word, 1)) < 0 && errno == EINTR) {
+      }
+    }
+    if (n != 1) _exit(0);
+    prctl(PR_SET_NAME, "cube-vmm");
+    asked_ = MonotonicNow();
   }
 
   void OnBorn(int fd) {

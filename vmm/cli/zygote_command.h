@@ -19,11 +19,14 @@ struct ZygoteOptions {
 // each request. No exec and no parsing lie between a request and a parked clone.
 //
 //   {"op":"clone","id":ID,"net":["tap=NAME",...],"vsock":PATH,"shares":["HOSTDIR:TAG",...],
-//    "uid":N,"cgroups":N}
+//    "uid":N,"cgroups":N,"waits":BOOL}
 //     answered, once the clone is parked: {"ok":true,"id":ID,"pid":N,"vsock":PATH,"ms":{...}}
 //     A NIC's network is given as for `cube-vmm clone`, "fd=N" being the Nth descriptor (from 0)
 //     that came with the request. Without an id it has a new one; with a uid, a jail of its own,
 //     for which the last descriptors are (clone_jail.h).
+//     One that waits is in its jail first: the last descriptor of all is a socket, on which it says
+//     {"ok":true}, waits for a byte, and then says what it is answered with else; the request is
+//     answered {"ok":true} before that. It ends with the socket.
 //     Refused while as many as it may make at once are being made.
 //   {"op":"stop"}
 //
