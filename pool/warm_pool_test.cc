@@ -1,6 +1,7 @@
 #include "pool/warm_pool.h"
 
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -112,7 +113,10 @@ TEST_F(WarmPoolTest, WhatHasDiedIsNotHandedOut) {
   busy_ = true;  // nothing is made meanwhile
   kill(all_[0]->process().pid(), SIGKILL);
   kill(all_[1]->process().pid(), SIGKILL);
-  while (all_[0]->Alive() || all_[1]->Alive()) usleep(100);
+  for (const auto& vm : {all_[0], all_[1]}) {
+    pollfd ended = {vm->process().fd(), POLLIN, 0};
+    ASSERT_EQ(poll(&ended, 1, -1), 1);
+  }
   auto taken = Take();
   ASSERT_TRUE(taken.ok());
   EXPECT_EQ(taken->vm->id(), "vm2");

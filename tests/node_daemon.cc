@@ -175,6 +175,16 @@ std::vector<pid_t> NodeDaemon::Machines() const {
   return pids;
 }
 
+std::vector<std::string> NodeDaemon::Cgroups() const {
+  const std::string own = "/cube/" + pool::Cgroups::KeyOf(home_);
+  std::vector<std::string> found, mounts = {"/sys/fs/cgroup"};
+  for (const auto& each : fs::directory_iterator(mounts[0])) mounts.push_back(each.path());
+  for (const std::string& mount : mounts) {
+    if (fs::exists(mount + own)) found.push_back(mount + own);
+  }
+  return found;
+}
+
 void NodeDaemon::AwaitMachines(size_t count) const {
   for (;;) {
     std::vector<pid_t> pids = Machines();

@@ -51,6 +51,8 @@ class NodeDaemon {
   std::string State(const std::string& id);
   // Processes of this node that run: machines and zygotes.
   std::vector<pid_t> Machines() const;
+  // Folders of its cgroups, in whatever hierarchies.
+  std::vector<std::string> Cgroups() const;
   // Waits until as many are left, without those that only wait in their jails; until none is for 0.
   void AwaitMachines(size_t count) const;
   // Waits until so many clones are parked.

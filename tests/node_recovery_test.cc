@@ -43,6 +43,7 @@ TEST(NodeRecoveryTest, ACrashedDaemonFindsEverythingAgain) {
   // While nobody looks.
   kill(dying_pid, SIGKILL);
   node.Start();
+  NodeEvents events(node);
   json::object after = Info(&node, running);
   EXPECT_EQ(Text(after, "state"), "running");
   EXPECT_EQ(Number(after, "pid"), Number(before, "pid"));
@@ -50,7 +51,7 @@ TEST(NodeRecoveryTest, ACrashedDaemonFindsEverythingAgain) {
   EXPECT_EQ(node.State(paused), "paused");
   EXPECT_EQ(node.State(dying), "dead");
   EXPECT_EQ(Text(Info(&node, dying), "reason"), "its process ended without a word");
-  while (node.State(short_lived) != "") usleep(2000);
+  if (node.State(short_lived) != "") events.Await(short_lived, "gone");
   EXPECT_TRUE(IsOk(node.Ask("sandbox.resume", paused)));
   EXPECT_TRUE(IsOk(node.Ask("sandbox.pause", running)));
   // A zygote, two parked ones and one that runs: those of the daemon before are gone.

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -14,7 +15,6 @@
 #include <set>
 #include <thread>
 
-#include "pool/jail/cgroups.h"
 #include "tests/await.h"
 #include "tests/node_daemon.h"
 #include "tests/vmm_command.h"
@@ -66,16 +66,18 @@ class Soak {
     auto end = std::chrono::steady_clock::now() + time;
     uint64_t kills = 0;
     while (std::chrono::steady_clock::now() < end) {
-      uint64_t seen = answers_;
-      while (answers_ < seen + kBetweenKills && std::chrono::steady_clock::now() < end)
-        usleep(1000);
+      {
+        std::unique_lock<std::mutex> guard(mutex_);
+        const uint64_t due = answers_ + kBetweenKills;
+        answered_.wait_until(guard, end, [&] { return answers_ >= due; });
+      }
       KillSomething();
       ++kills;
     }
     stop_ = true;
     for (std::thread& client : clients) client.join();
     printf("%llu requests answered, %llu kills, %zu sandboxes left\n",
-           static_cast<unsigned long long>(answers_.load()), static_cast<unsigned long long>(kills),
+           static_cast<unsigned long long>(answers_), static_cast<unsigned long long>(kills),
            acknowledged_.All().size());
     CheckAll();
     EndAll();
@@ -114,7 +116,9 @@ class Soak {
 
   json::object Ask(const json::object& request) {
     json::object answer = node_.Ask(request);
+    std::lock_guard<std::mutex> guard(mutex_);
     ++answers_;
+    answered_.notify_one();
     return answer;
   }
 
@@ -172,10 +176,7 @@ class Soak {
     node_.AwaitMachines(0);
     // Users are given back with the boxes that they own.
     EXPECT_TRUE(fs::is_empty(node_.home() + "/node/boxes"));
-    auto cgroups = pool::Cgroups::Open(pool::Cgroups::KeyOf(node_.home()));
-    ASSERT_TRUE(cgroups.ok()) << cgroups.error().message();
-    EXPECT_THAT(cgroups->Names(), ::testing::IsEmpty());
-    cgroups->Close();
+    EXPECT_THAT(node_.Cgroups(), ::testing::IsEmpty());
     EXPECT_EQ(CountMounts(), 0u);
   }
 
@@ -192,7 +193,9 @@ class Soak {
   NodeDaemon node_;
   std::mt19937 random_;
   Acknowledged acknowledged_, ended_;
-  std::atomic<uint64_t> answers_ = 0;
+  std::mutex mutex_;
+  std::condition_variable answered_;
+  uint64_t answers_ = 0;  // under mutex_
   std::atomic<bool> stop_ = false;
 };
 

@@ -9,7 +9,6 @@
 #include <set>
 #include <thread>
 
-#include "pool/jail/cgroups.h"
 #include "tests/await.h"
 #include "tests/node_daemon.h"
 #include "tests/vmm_command.h"
@@ -32,18 +31,6 @@ int64_t Number(const json::object& object, const char* member) {
 
 const json::object& PoolOf(const json::object& answer) {
   return answer.at("pools").as_array().at(0).as_object();
-}
-
-// Of the node with that home, whatever hierarchy they are in.
-std::vector<std::string> CgroupsOf(const std::string& home) {
-  std::vector<std::string> found;
-  const std::string own = "cube/" + pool::Cgroups::KeyOf(home);
-  std::vector<std::string> mounts = {"/sys/fs/cgroup"};
-  for (const auto& each : fs::directory_iterator(mounts[0])) mounts.push_back(each.path());
-  for (const std::string& mount : mounts) {
-    if (fs::exists(mount + "/" + own)) found.push_back(mount + "/" + own);
-  }
-  return found;
 }
 
 constexpr char kSmallPool[] = "[pool]\nsize = 2\n";
@@ -310,7 +297,7 @@ TEST(NodeTest, DrainWaitsForTheLastAndEnds) {
   node.AwaitEnd();
   node.AwaitMachines(0);
   // Nor is anything left of its cgroups.
-  EXPECT_THAT(CgroupsOf(node.home()), ::testing::IsEmpty());
+  EXPECT_THAT(node.Cgroups(), ::testing::IsEmpty());
   node.Start();
   EXPECT_EQ(node.State(second), "paused");
   EXPECT_TRUE(IsOk(node.Ask("sandbox.resume", second)));
@@ -325,7 +312,7 @@ TEST(NodeTest, DrainPausesAllAndEnds) {
   EXPECT_TRUE(IsOk(drained)) << json::serialize(drained);
   node.AwaitEnd();
   node.AwaitMachines(0);
-  EXPECT_THAT(CgroupsOf(node.home()), ::testing::IsEmpty());
+  EXPECT_THAT(node.Cgroups(), ::testing::IsEmpty());
   node.Start();
   EXPECT_EQ(node.State(first), "paused");
   EXPECT_EQ(node.State(second), "paused");
