@@ -14,6 +14,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -90,7 +91,11 @@ bool IsKept(const JailPlan& plan, int capability) {
 
 Status DropPrivileges(const JailPlan& plan) {
   for (const Limit& limit : kLimits) {
-    const rlimit both = {limit.most, limit.most};
+    // Who started this may have less, and in a user namespace it cannot become more.
+    rlimit own = {};
+    if (getrlimit(limit.kind, &own) < 0) return ErrnoError("getrlimit %d", limit.kind);
+    const rlim_t most = std::min(limit.most, own.rlim_max);
+    const rlimit both = {most, most};
     if (setrlimit(limit.kind, &both) < 0) return ErrnoError("setrlimit %d", limit.kind);
   }
   for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; ++capability) {
