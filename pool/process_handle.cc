@@ -26,6 +26,9 @@ static_assert(sizeof(PidfdInfo) == 64);
 constexpr unsigned long kPidfdGetInfo = _IOWR(0xff, 11, PidfdInfo);
 constexpr uint64_t kPidfdInfoExit = 1 << 3;
 
+// What a parent that does nothing else needs at most, on a busy host.
+constexpr int kReapMs = 50;
+
 // The fields behind the name in parentheses, which may hold anything.
 Result<uint64_t> StartTicks(pid_t pid) {
   constexpr int kFieldsBefore = 19;  // from state (3) to starttime (22)
@@ -62,9 +65,19 @@ void ProcessHandle::Kill() const {
 }
 
 std::string ProcessHandle::HowItEnded() const {
+  if (!fd_.valid() || Alive()) return "";
+  siginfo_t end = {};
+  if (waitid(P_PIDFD, static_cast<id_t>(fd_.get()), &end, WEXITED | WNOWAIT | WNOHANG) == 0) {
+    if (end.si_pid == 0) return "";
+    if (end.si_code == CLD_EXITED) return Format("exit status %d", end.si_status);
+    return Format("killed by signal %d", end.si_status);
+  }
+  // Another's child: the kernel says it once that one has waited for it, which is told by POLLHUP.
+  pollfd waited_for = {fd_.get(), 0, 0};
+  poll(&waited_for, 1, kReapMs);
   PidfdInfo info = {};
   info.mask = kPidfdInfoExit;
-  if (!fd_.valid() || ioctl(fd_.get(), kPidfdGetInfo, &info) < 0) return "";
+  if (ioctl(fd_.get(), kPidfdGetInfo, &info) < 0) return "";
   if ((info.mask & kPidfdInfoExit) == 0) return "";
   if (WIFSIGNALED(info.exit_code)) return Format("killed by signal %d", WTERMSIG(info.exit_code));
   return Format("exit status %d", WEXITSTATUS(info.exit_code));

@@ -187,15 +187,17 @@ TEST(NodeFaultsTest, ClientsTakeAllDescriptors) {
       ASSERT_TRUE(one.ok());
       clients.push_back(std::move(*one));
     }
-    json::object created;
-    // Until the last of them is there.
-    do {
-      created = ask({{"op", "sandbox.create"}, {"template", "t"}});
+    // Until the last of them is there. The first one that comes to nothing may have been let in
+    // before.
+    for (std::string code; code != "no_capacity";) {
+      json::object created = ask({{"op", "sandbox.create"}, {"template", "t"}});
+      code = Text(created, "code");
       if (IsOk(created)) {
         ExpectOk(ask({{"op", "sandbox.kill"}, {"id", Text(Inner(created, "sandbox"), "id")}}));
+      } else if (code != "no_capacity") {
+        EXPECT_THAT(Text(created, "error"), ::testing::HasSubstr("Too many open files"));
       }
-    } while (IsOk(created));
-    EXPECT_EQ(Text(created, "code"), "no_capacity");
+    }
     json::object resumed = ask({{"op", "sandbox.resume"}, {"id", other}});
     if (!IsOk(resumed)) {
       EXPECT_THAT(Text(resumed, "error"), ::testing::HasSubstr("Too many open files"));

@@ -165,6 +165,14 @@ Status Cgroups::SetLimits(const std::string& name, const CgroupLimits& limits) c
   return OkStatus();
 }
 
+Status Cgroups::SetBehind(const std::string& name, bool behind) const {
+  for (const Hierarchy& one : hierarchies_) {
+    if (!one.controller.empty() && one.controller != "cpu") continue;
+    CUBE_TRY(Set(one, name, "cpu.idle", behind ? "1" : "0"));
+  }
+  return OkStatus();
+}
+
 std::vector<std::string> Cgroups::Folders(const std::string& name) const {
   std::vector<std::string> folders;
   for (const Hierarchy& one : hierarchies_) folders.push_back(one.folder + "/" + name);

@@ -38,6 +38,8 @@ class Cgroups {
   Status Create(const std::string& name, const CgroupLimits& limits);
   // Sets what is not 0.
   Status SetLimits(const std::string& name, const CgroupLimits& limits) const;
+  // It runs when no other of the node's wants to, or as they do. An error on kernels before 5.15.
+  Status SetBehind(const std::string& name, bool behind) const;
   // Of each hierarchy.
   std::vector<std::string> Folders(const std::string& name) const;
   // A process that writes "0" there belongs to it.

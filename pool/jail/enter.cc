@@ -132,7 +132,7 @@ std::vector<char*> Words(const std::vector<std::string>& strings) {
 
 Status PassDescriptors(const UniqueFd& machine, const UniqueFd& vcpu) {
   // Both above where they are put, whatever was free when they were opened.
-  constexpr int kAbove = 64;
+  constexpr int kAbove = 24;
   UniqueFd first(fcntl(machine.get(), F_DUPFD_CLOEXEC, kAbove));
   UniqueFd second(fcntl(vcpu.get(), F_DUPFD_CLOEXEC, kAbove));
   if (dup2(first.get(), kMachineFilterFd) < 0 || dup2(second.get(), kVcpuFilterFd) < 0) {
@@ -149,7 +149,7 @@ Status Prepare(const JailPlan& plan, JailGate* gate, UniqueFd* program, SyscallF
   CUBE_ASSIGN(*vcpu, OpenFile(plan.vcpu_filter, O_RDONLY));
   CUBE_ASSIGN(UniqueFd opened, OpenFile(plan.program, O_PATH));
   // Away from the descriptors that the program is to find.
-  program->Reset(fcntl(opened.get(), F_DUPFD_CLOEXEC, 128));
+  program->Reset(fcntl(opened.get(), F_DUPFD_CLOEXEC, 32));
   CUBE_TRY(JoinCgroups(plan.cgroups));
   if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0) {
     return ErrnoError("making namespaces");

@@ -12,6 +12,7 @@
 
 #include "base/byte_io.h"
 #include "base/json_writer.h"
+#include "base/monotonic.h"
 #include "pool/jail/collect.h"
 #include "pool/jail/filter_programs.h"
 #include "pool/jail/host_check.h"
@@ -35,6 +36,8 @@ constexpr uint32_t kZygoteProcesses = 2048;
 // How often it is looked whether the last process of something has ended.
 constexpr milliseconds kLeavingPause(20);
 constexpr milliseconds kReusePause(2);
+// How often it is looked which machines compute.
+constexpr milliseconds kBusyPause(500);
 constexpr int kMaxTries = 1000;
 constexpr const char* kReapers = "reapers";
 
@@ -256,13 +259,27 @@ Outcome<CloneRequest> JailLauncher::PrepareClone(const std::string& zygote) {
   return request;
 }
 
-Outcome<Done> JailLauncher::Confine(const std::string& id, const ProcessHandle&,
+Outcome<Done> JailLauncher::Confine(const std::string& id, const ProcessHandle& process,
                                     const Limits& limits) {
   CgroupLimits own;
   own.memory_bytes = limits.memory_mib << 20;
   own.cpus = limits.cpus;
   POOL_TRY(cgroups_.SetLimits(id, own));
+  demotion_.Add(id, process.pid());
+  if (!std::exchange(looking_, true)) Spawn(io_, LookAtBusy());
   return Done();
+}
+
+Task<void> JailLauncher::LookAtBusy() {
+  asio::steady_timer pause(io_);
+  while (!demotion_.empty()) {
+    for (const Demotion::Change& change : demotion_.Look(MonotonicNow())) {
+      // Kernels before 5.15 know no such thing, and serve all alike.
+      (void)cgroups_.SetBehind(change.id, change.is_behind);
+    }
+    co_await Sleep(pause, kBusyPause);
+  }
+  looking_ = false;
 }
 
 std::string JailLauncher::WhyEnded(const std::string& id, const ProcessHandle& process) const {
@@ -360,6 +377,7 @@ bool JailLauncher::TryToLeave(const std::string& name, bool with_box) {
 
 void JailLauncher::Leave(const std::string& name, bool with_box) {
   zygotes_.erase(name);
+  demotion_.Remove(name);
   if (TryToLeave(name, with_box)) {
     leaving_.erase(name);
     return;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "pool/jail/cgroups.h"
+#include "pool/jail/demotion.h"
 #include "pool/jail/uid_range.h"
 #include "pool/launcher.h"
 
@@ -92,6 +93,8 @@ class JailLauncher : public Launcher {
   void Leave(const std::string& name, bool with_box = true);
   bool TryToLeave(const std::string& name, bool with_box);
   Task<void> AwaitLeaving();
+  // As long as there are machines.
+  Task<void> LookAtBusy();
 
   asio::io_context& io_;
   std::string home_, program_, helper_;
@@ -103,6 +106,8 @@ class JailLauncher : public Launcher {
   std::map<std::string, Needed> zygotes_;
   std::map<std::string, bool> leaving_;  // with its box?
   bool awaiting_ = false;
+  Demotion demotion_;
+  bool looking_ = false;
 };
 
 }  // namespace cube::pool
