@@ -1,5 +1,6 @@
 // Ring0Engine between two stretches of running: what is its own is taken out of vCPU and memory, so
 // that both can be saved, and the guest goes on from there, here or in a clone.
+#include <cstring>
 #include <utility>
 
 #include "vmm/ring0/ring0_engine.h"
@@ -27,10 +28,34 @@ Result<bool> Ring0Engine::Settled(KvmVcpu* vcpu) {
          events.interrupt.injected == 0 && events.nmi.injected == 0;
 }
 
+namespace {
+
+constexpr size_t kLapicInService = 0x100;  // 32 vectors every 16 bytes
+constexpr size_t kLapicStride = 16;
+
+// KVM may take an interrupt for one that it has to deliver yet which the guest has had and ended
+// long since: it came through the stub, and KVM has not run any code of the guest's since then.
+// Whoever goes on from that state would have it again, whatever its interrupt flag says, while its
+// handler holds locks.
+Status ForgetDelivered(KvmVcpu* vcpu) {
+  CUBE_ASSIGN(kvm_vcpu_events events, vcpu->GetEvents());
+  if (events.interrupt.injected == 0 || events.interrupt.soft != 0) return OkStatus();
+  CUBE_ASSIGN(kvm_lapic_state lapic, vcpu->GetLapic());
+  const unsigned vector = events.interrupt.nr;
+  uint32_t in_service = 0;
+  memcpy(&in_service, lapic.regs + kLapicInService + vector / 32 * kLapicStride, sizeof in_service);
+  if ((in_service >> vector % 32 & 1) != 0) return OkStatus();
+  events.interrupt.injected = 0;
+  return vcpu->SetEvents(events);
+}
+
+}  // namespace
+
 Status Ring0Engine::Suspend(KvmVcpu* vcpu) {
   CUBE_ASSIGN(kvm_mp_state mp_state, vcpu->GetMpState());
   if (mode_ == Mode::kInterpret) {
     if (!locked_) AcquireLock();
+    CUBE_TRY(ForgetDelivered(vcpu));
   } else {
     CUBE_ASSIGN(Outcome taken, TakeOver(vcpu));
     (void)taken;
