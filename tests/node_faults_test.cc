@@ -142,7 +142,7 @@ void LimitDescriptors(pid_t pid, rlim_t most) {
 TEST(NodeFaultsTest, SandboxesTakeAllDescriptorsButTheLast) {
   NodeDaemon node("[pool]\nsize = 0\n");
   node.Start();
-  LimitDescriptors(node.pid(), 128);
+  LimitDescriptors(node.pid(), 256);
   std::vector<std::string> ids;
   json::object answer;
   for (;;) {
@@ -153,7 +153,7 @@ TEST(NodeFaultsTest, SandboxesTakeAllDescriptorsButTheLast) {
   }
   EXPECT_EQ(Text(answer, "code"), "no_capacity");
   EXPECT_EQ(Text(answer, "error"),
-            "no capacity: of the 128 descriptors that cubed may have, no more than the 64 that are "
+            "no capacity: of the 256 descriptors that cubed may have, no more than the 64 that are "
             "for what runs are left");
   ASSERT_GT(ids.size(), 2u);
   // All else goes on.
@@ -170,7 +170,7 @@ TEST(NodeFaultsTest, ClientsTakeAllDescriptors) {
   node.Start();
   const std::string id = node.Create(), other = node.Create();
   ExpectOk(node.Ask("sandbox.pause", other));
-  LimitDescriptors(node.pid(), 128);
+  LimitDescriptors(node.pid(), 256);
   auto own = pool::ClientConnection::Open(node.home() + "/cubed.sock");
   ASSERT_TRUE(own.ok());
   auto ask = [&](const json::object& request) {
@@ -182,7 +182,7 @@ TEST(NodeFaultsTest, ClientsTakeAllDescriptors) {
   {
     // Each is accepted, or waits to be.
     std::vector<pool::ClientConnection> clients;
-    for (int i = 0; i < 150; ++i) {
+    for (int i = 0; i < 300; ++i) {
       auto one = pool::ClientConnection::Open(node.home() + "/cubed.sock");
       ASSERT_TRUE(one.ok());
       clients.push_back(std::move(*one));
