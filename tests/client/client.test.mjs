@@ -70,9 +70,9 @@ test('exec -it: a terminal with our size, which is given back as it was', async 
   await sees(/[$#] /)
   terminal.stdin.write('tty; stty size; echo $TERM\r')
   await sees(/\/dev\/pts\/\d+\s+33 77/)
-  // Ctrl-C is the shell's.
-  terminal.stdin.write('sleep 1000\r')
-  await sees(/sleep 1000/)
+  // Ctrl-C is for what runs in it, once that has the terminal.
+  terminal.stdin.write("sh -c 'echo on$((1)); exec sleep 1000'\r")
+  await sees(/on1/)
   terminal.stdin.write('\x03')
   terminal.stdin.write('exit 5\r')
   await sees(/status 5[^]*[^-]isig icanon/)
