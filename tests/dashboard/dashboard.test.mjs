@@ -143,10 +143,11 @@ test('with keys it asks for one, keeps it in this tab, and forgets it', async ()
   await press(sandbox.sandboxId, 'terminal')
   await page.until(() => document.getElementById('terminal-state').textContent === 'connected')
   await page.click('#terminal-close')
+  while ((await sandbox.commands.list()).length !== 0);
   await sandbox.kill()
   await page.click('#forget')
   await page.until(() => !document.getElementById('key').hidden)
   assert.equal(await page.run(() => sessionStorage.length + localStorage.length + document.cookie.length), 0)
-  // The browser itself notes the refusals.
-  page.complaints = page.complaints.filter((each) => !/status of 401/.test(each))
+  // The browser itself notes the refusals, and a stream whose machine was gone before its last chunk.
+  page.complaints = page.complaints.filter((each) => !/status of 401|ERR_INCOMPLETE_CHUNKED/.test(each))
 })
