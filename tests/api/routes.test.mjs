@@ -33,7 +33,7 @@ test('the document, health and numbers', async () => {
 })
 
 test('what nobody knows, and what is known and not done', async () => {
-  for (const target of ['/', '/no/such', '/sandboxes/', '/v4/templates', '/volumecontent/x', '//sandboxes']) {
+  for (const target of ['/no/such', '/sandboxes/', '/v4/templates', '/volumecontent/x', '//sandboxes']) {
     const { status, json } = await node.fetch('GET', target)
     assert.deepEqual([status, json.code], [404, 404], target)
   }
