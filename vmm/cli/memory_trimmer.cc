@@ -33,22 +33,22 @@ void MemoryTrimmer::Look() {
   uint64_t exits = machine_()->exits();
   bool idle = exits - exits_ < kIdleExits;
   exits_ = exits;
-  if (idle && !collapsing_) Trim();
-  collapsing_ = idle && collapse_();
-  if (collapsing_) {
+  if (idle && collapse_()) {
     Arm(kBetweenCollapses);
     return;
   }
   seconds_ = idle ? std::min(2 * seconds_, kLastSeconds) : kFirstSeconds;
   Arm(seconds_ * kSecond);
+  // Last, so that no code comes back that only this needs.
+  if (idle) Trim();
 }
 
 // A timer that cannot be set costs memory, nothing else.
 void MemoryTrimmer::Arm(uint64_t nanoseconds) { (void)timer_->Set(nanoseconds); }
 
 void MemoryTrimmer::Trim() {
-  ReleaseProgramPages();
   machine_()->TrimMemory();
+  ReleaseProgramPages();
 }
 
 }  // namespace cube::vmm

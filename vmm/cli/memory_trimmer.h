@@ -34,7 +34,6 @@ class MemoryTrimmer {
   std::optional<Timer> timer_;
   uint64_t seconds_ = 0;  // until the next look
   uint64_t exits_ = 0;    // at the last one
-  bool collapsing_ = false;
 };
 
 }  // namespace cube::vmm
