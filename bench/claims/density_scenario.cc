@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <map>
 #include <thread>
 
@@ -16,6 +17,10 @@ namespace {
 constexpr uint64_t kSteps[] = {1, 10, 50, 100, 200, 300};
 // What Linux puts off is done by then.
 constexpr std::chrono::seconds kIdle(5);
+// The host's memory is at rest when so little comes free between so many looks.
+constexpr std::chrono::seconds kLook(1);
+constexpr int kQuietLooks = 5, kMostLooks = 40;
+constexpr int64_t kQuietKib = 512;
 constexpr uint64_t kCellSandboxes = 20;
 // Of each sandbox, which the smallest machine that this is run on has.
 constexpr int64_t kRoomKib = 6 * 1024;
@@ -44,7 +49,17 @@ class Density {
     return OkStatus();
   }
 
-  void Begin() { before_ = MemoryOfHost(); }
+  // What ran before may still be giving its memory back: that would count as the sandboxes' own.
+  void Begin() {
+    int quiet = 0;
+    for (int i = 0; i < kMostLooks && quiet < kQuietLooks; ++i) {
+      before_ = MemoryOfHost();
+      std::this_thread::sleep_for(kLook);
+      const int64_t moved = MemoryOfHost()["MemAvailable"] - before_["MemAvailable"];
+      quiet = std::abs(moved) < kQuietKib ? quiet + 1 : 0;
+    }
+    before_ = MemoryOfHost();
+  }
 
   // What one of them takes, as a point of every curve, or as measurements called `what`.
   Status Count(const std::string& what) {
