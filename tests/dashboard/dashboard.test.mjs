@@ -143,7 +143,6 @@ test('with keys it asks for one, keeps it in this tab, and forgets it', async ()
   await press(sandbox.sandboxId, 'terminal')
   await page.until(() => document.getElementById('terminal-state').textContent === 'connected')
   await page.click('#terminal-close')
-  while ((await sandbox.commands.list()).length !== 0);
   await sandbox.kill()
   await page.click('#forget')
   await page.until(() => !document.getElementById('key').hidden)
