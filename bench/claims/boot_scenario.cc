@@ -4,6 +4,7 @@
 #include <map>
 
 #include "bench/claims/child.h"
+#include "bench/claims/qemu_peer.h"
 
 namespace cube::bench {
 namespace {
@@ -11,7 +12,6 @@ namespace {
 namespace json = boost::json;
 
 constexpr char kGroup[] = "boot";
-constexpr char kQemu[] = "qemu-system-x86_64";
 
 // The milliseconds of each phase, of the last line of --json's output.
 Result<std::map<std::string, double>> PhasesOf(const std::string& output) {
@@ -34,32 +34,9 @@ Result<std::map<std::string, double>> PhasesOf(const std::string& output) {
 
 // Until the agent has found no mailbox, said so, and let the machine end.
 Result<ChildRun> BootQemu(const TrialOptions& options) {
-  CUBE_ASSIGN(ChildRun run,
-              RunChild({"timeout",
-                        "120",
-                        kQemu,
-                        "-M",
-                        "microvm,acpi=off",
-                        "-accel",
-                        "tcg",
-                        "-cpu",
-                        "max",
-                        "-m",
-                        std::to_string(options.memory_mib),
-                        "-nodefaults",
-                        "-no-user-config",
-                        "-display",
-                        "none",
-                        "-serial",
-                        "stdio",
-                        "-no-reboot",
-                        "-kernel",
-                        options.bzimage,
-                        "-initrd",
-                        options.boot_initrd,
-                        "-append",
-                        "console=ttyS0 quiet reboot=t panic=-1 tsc=reliable no_timer_check "
-                        "noreplace-smp percpu_alloc=page rodata=off"}));
+  std::vector<std::string> command = QemuCommand(options);
+  command.insert(command.begin(), {"timeout", "120"});
+  CUBE_ASSIGN(ChildRun run, RunChild(command));
   if (run.output.find("cube-agent") == std::string::npos) {
     return Errorf("QEMU did not come to the agent: status %d", run.status);
   }
@@ -78,7 +55,7 @@ Status MeasureBoots(const TrialOptions& options, Report* report) {
                       "microvm, the same kernel and initramfs, no root disk",
                       true,
                       true};
-  bool has_qemu = HasProgram(kQemu) && !options.bzimage.empty();
+  bool has_qemu = HasQemu(options);
   if (!has_qemu) report->warnings.push_back("no qemu-system-x86_64: its boot was not measured");
   for (uint64_t round = 0; round < options.Rounds(5); ++round) {
     CUBE_ASSIGN(ChildRun run,

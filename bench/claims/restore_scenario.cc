@@ -6,11 +6,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 
-#include "bench/claims/child.h"
+#include "bench/claims/qemu_peer.h"
 #include "bench/claims/stopwatch.h"
 #include "pool/spawn.h"
 
@@ -18,7 +19,6 @@ namespace cube::bench {
 namespace {
 
 constexpr char kGroup[] = "from a file to its first word";
-constexpr char kQemu[] = "qemu-system-x86_64";
 constexpr double kLimitMs = 120'000;
 constexpr size_t kMaxSaid = 1 << 20;
 
@@ -77,31 +77,8 @@ class Talker {
 };
 
 Result<Talker> StartQemu(const TrialOptions& options, const std::vector<std::string>& more) {
-  std::vector<std::string> arguments = {
-      kQemu,
-      "-M",
-      "microvm,acpi=off",
-      "-accel",
-      "tcg",
-      "-cpu",
-      "max",
-      "-m",
-      std::to_string(options.memory_mib),
-      "-nodefaults",
-      "-no-user-config",
-      "-display",
-      "none",
-      "-serial",
-      "stdio",
-      "-no-reboot",
-      "-kernel",
-      options.bzimage,
-      "-initrd",
-      options.boot_initrd,
-      "-append",
-      "console=ttyS0 quiet reboot=t panic=-1 tsc=reliable no_timer_check noreplace-smp "
-      "percpu_alloc=page rodata=off rdinit=/bin/sh -- -c "
-      "\"echo WAITING; while read x; do echo READY; done\""};
+  std::vector<std::string> arguments = QemuCommand(
+      options, " rdinit=/bin/sh -- -c \"echo WAITING; while read x; do echo READY; done\"");
   arguments.insert(arguments.end(), more.begin(), more.end());
   return Talker::Start(arguments);
 }
@@ -143,7 +120,7 @@ Status MeasureRestores(const TrialOptions& options, const TrialNode& node, Repor
                       true,
                       true};
   const std::string path = node.folder() + "/qemu-machine", monitor = node.folder() + "/monitor";
-  bool has_qemu = HasProgram(kQemu) && !options.bzimage.empty();
+  bool has_qemu = HasQemu(options);
   if (has_qemu) {
     auto prepare = [&]() -> Status {
       CUBE_ASSIGN(Talker qemu,
