@@ -111,12 +111,15 @@ class Page {
   // A click of the mouse in the middle of the element, which has to be there and in nobody's shadow.
   async click(selector) {
     await this.until((text) => { const it = document.querySelector(text); return it && !it.disabled && it.offsetParent !== null }, selector)
-    const { x, y } = await this.run((text) => {
+    const { x, y, there } = await this.run((text) => {
       const it = document.querySelector(text)
       it.scrollIntoView({ block: 'center' })
       const box = it.getBoundingClientRect()
-      return { x: box.x + box.width / 2, y: box.y + box.height / 2 }
+      const x = box.x + box.width / 2, y = box.y + box.height / 2
+      const there = document.elementFromPoint(x, y)
+      return { x, y, there: it.contains(there) ? undefined : String(there?.outerHTML ?? null).slice(0, 200) }
     }, selector)
+    if (there !== undefined) throw new Error(`${selector} is covered at ${x},${y} by ${there}`)
     for (const type of ['mouseMoved', 'mousePressed', 'mouseReleased']) {
       await this.call('Input.dispatchMouseEvent', { type, x, y, button: type === 'mouseMoved' ? 'none' : 'left', clickCount: 1 })
     }
