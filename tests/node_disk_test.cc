@@ -96,6 +96,9 @@ TEST_F(NodeDiskTest, DisksGoAlong) {
   Must("resume", clones[0]);
   EXPECT_EQ(Read(clones[0]), clones[0]);
   const std::string of_clone = Snapshot(clones[0]);
+  const std::string copy_of_clone = node_.Create({{"snapshot", of_clone}});
+  ASSERT_NE(copy_of_clone, "");
+  EXPECT_EQ(Read(copy_of_clone), clones[0]);
   const std::string late = node_.Create({{"snapshot", second}});
   EXPECT_EQ(Read(late), "after the resume");
   RollBack(id, snapshot);

@@ -22,6 +22,15 @@ namespace {
 constexpr uint32_t kFirstClientPort = 1u << 30;
 constexpr uint32_t kLastClientPort = (1u << 31) - 1;
 
+// Where a device begins: a guest that was restored may still have a connection of its life before,
+// which has ended here and whose program has yet to close it. It would refuse another one with the
+// same ports. A later device on this host begins elsewhere.
+uint32_t FirstHostPort(uint64_t now_ns) {
+  constexpr uint64_t kMicrosecond = 1000;
+  return kFirstClientPort +
+         static_cast<uint32_t>(now_ns / kMicrosecond % (kLastClientPort - kFirstClientPort + 1));
+}
+
 constexpr size_t kPortDigits = 11;  // "_4294967295"
 // Restores in a row of a guest that has not run long enough to notice any.
 constexpr uint32_t kMaxUnhandled = 1024;
@@ -75,7 +84,7 @@ Vsock::Vsock(VsockConfig config, UnixListener listener, UniqueFd work, vmm::Time
       work_(std::move(work)),
       timer_(std::move(timer)),
       loop_(loop),
-      next_host_port_(kFirstClientPort) {}
+      next_host_port_(FirstHostPort(Now())) {}
 
 uint64_t Vsock::Now() {
   timespec now;

@@ -42,6 +42,20 @@ TEST(Vsock, ARestoreWithoutConnectionsDoesNotWakeTheGuest) {
   UniqueFd client = guest.ConnectToGuest(5, &port);
 }
 
+// The guest may keep a connection that has ended until its program closes it.
+TEST(Vsock, ARestoredMachineUsesOtherPorts) {
+  VsockGuest guest;
+  uint32_t before = 0, after = 0;
+  UniqueFd client = guest.ConnectToGuest(5, &before);
+  client.Reset();
+  EXPECT_EQ(guest.Receive().header.op, kOpShutdown);
+  guest.Send(VsockGuest::Make(kOpReset, 5, before));
+  guest.driver().Pump();
+  ASSERT_TRUE(guest.SaveAndRestore().ok());
+  client = guest.ConnectToGuest(5, &after);
+  EXPECT_NE(after, before);
+}
+
 // Restored mid-traffic, the guest is told to reset its sockets; clients wait until it has.
 TEST(Vsock, ARestoreResetsConnections) {
   VsockGuest guest;
