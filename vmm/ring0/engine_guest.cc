@@ -22,8 +22,8 @@ Result<std::unique_ptr<EngineGuest>> EngineGuest::Create(const Kvm& kvm, const O
                                                   &guest->mmio_, kStubSlot, std::nullopt));
   if (options.piece != 0) {
     CUBE_TRY(micro.vm().SetMemorySlot(0, 0, {}));
-    guest->slots_ = std::make_unique<RamSlots>(micro.vm(), micro.memory(), kFirstRamSlot,
-                                               options.piece);
+    guest->slots_ =
+        std::make_unique<RamSlots>(micro.vm(), micro.memory(), kFirstRamSlot, options.piece);
     guest->shared_->slots = guest->slots_.get();
     if (options.foreseen) guest->shared_->tables.SetSlots(guest->slots_.get());
   }
@@ -64,12 +64,16 @@ Status EngineGuest::Start(uint32_t id) {
   return engines_[id]->Start(&vcpu(id), physical_bits_, engines_.size() > 1);
 }
 
-Result<MicroGuest::Exit> EngineGuest::Run(uint32_t id, const std::function<void()>& before_run) {
+Result<MicroGuest::Exit> EngineGuest::Run(uint32_t id, const std::function<void()>& before_run,
+                                          const std::function<void()>& on_stop) {
   using Outcome = Ring0Engine::Outcome;
   MicroGuest::Exit exit;
   for (int i = 0; i < kMaxExits; ++i) {
     CUBE_ASSIGN(Outcome before, engine(id).BeforeRun(&vcpu(id)));
-    if (before == Outcome::kStopped) continue;
+    if (before == Outcome::kStopped) {
+      if (on_stop) on_stop();
+      continue;
+    }
     if (before == Outcome::kRun) {
       if (before_run) before_run();
       CUBE_TRY(vcpu(id).Run());

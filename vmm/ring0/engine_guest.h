@@ -19,8 +19,8 @@ class EngineGuest {
   struct Options {
     bool irqchip = false;
     uint32_t cpus = 1;
-    // If not 0, KVM is given the memory in pieces of this many bytes as it needs them; what user mode
-    // can reach ahead of that if `foreseen`, else once KVM has come to it.
+    // If not 0, KVM is given the memory in pieces of this many bytes as it needs them; what user
+    // mode can reach ahead of that if `foreseen`, else once KVM has come to it.
     uint64_t piece = 0;
     bool foreseen = true;
   };
@@ -34,8 +34,10 @@ class EngineGuest {
   // with the stack `rsp`. On the thread that runs it.
   Status StartEngine();
   Status StartOther(uint32_t id, uint64_t rip, uint64_t rsp);
-  // Runs until an exit that has a meaning, or nobody's. `before_run` is called before each KVM_RUN.
-  Result<MicroGuest::Exit> Run(uint32_t id = 0, const std::function<void()>& before_run = {});
+  // Runs until an exit that has a meaning, or nobody's. `before_run` is called before each KVM_RUN,
+  // `on_stop` when the engine has been asked to stop.
+  Result<MicroGuest::Exit> Run(uint32_t id = 0, const std::function<void()>& before_run = {},
+                               const std::function<void()>& on_stop = {});
 
   Ring0Shared& shared() { return *shared_; }
   RamSlots& slots() { return *slots_; }

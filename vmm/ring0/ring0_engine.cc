@@ -331,6 +331,7 @@ bool Ring0Engine::InterruptMayWait() const {
 Result<Ring0Engine::Outcome> Ring0Engine::BeforeRun(KvmVcpu* vcpu) {
   Result<Outcome> outcome = Outcome::kRun;
   if (mode_ == Mode::kInterpret) outcome = Interpret(vcpu);
+  if (outcome.ok() && *outcome == Outcome::kRun) delivered_.reset();
   if (mode_ == Mode::kUser || mode_ == Mode::kReplay || mode_ == Mode::kPoll) {
     vcpu->NextRunKeepsControlRegisters();
   }

@@ -59,8 +59,8 @@ class Ring0Engine {
 
   // ---- saving and going on (ring0_suspend.cc); after the vCPU was asked to leave KVM_RUN
 
-  // Whether the guest's state is whole, as opposed to half in the stub's hands: then KVM_RUN must be
-  // called a little longer.
+  // Whether the guest's state is whole, as opposed to half in the stub's hands: then KVM_RUN must
+  // be called a little longer.
   Result<bool> Settled(KvmVcpu* vcpu);
   // Leaves vCPU and guest memory as they are without an engine: registers, IDT and root table are
   // the guest's own, and KVM has all of it. Once Settled(). BeforeRun() goes on from there.
@@ -99,6 +99,8 @@ class Ring0Engine {
   Status EnterUser(KvmVcpu* vcpu);
   Status EnterReplay(KvmVcpu* vcpu, const KvmStub::ReplayEnd& end);
   Status EnterPoll(KvmVcpu* vcpu);
+  // What KVM has yet to deliver is not what the guest has had.
+  Status ForgetDelivered(KvmVcpu* vcpu);
   // True if the vCPU was suspended where KVM must run it, and now is to be.
   Result<bool> EnterSuspended(KvmVcpu* vcpu);
   Result<Outcome> Assist(KvmVcpu* vcpu);
@@ -159,6 +161,8 @@ class Ring0Engine {
   bool several_vcpus_ = false;
   bool halted_ = false;   // suspended in HLT
   bool adopted_ = false;  // restored, and not yet run
+  // The gate that the last KVM_RUN ended with.
+  std::optional<uint8_t> delivered_;
   // The last interrupt was one that was asked for: others may have waited behind it.
   bool more_may_wait_ = false;
   uint64_t polled_at_ = 0;               // RIP, while KVM is asked

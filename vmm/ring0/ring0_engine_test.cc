@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <thread>
+#include <utility>
 
 #include "vmm/paging.h"
 #include "vmm/pit_on_demand.h"
@@ -88,6 +89,22 @@ CUBE_GUEST_CODE(count_nmis, R"(
   jne 1b
 )")
 CUBE_GUEST_CODE(nmi_handler, "incl 0x14004; iretq")
+// Tells that it is there, and stays until it is let go.
+CUBE_GUEST_CODE(waiting_handler, R"(
+  incl 0x14004
+1:
+  cmpl $0, 0x14008
+  je 1b
+  iretq
+)")
+// Of user mode, likewise.
+CUBE_GUEST_CODE(waiting_user, R"(
+  movl $1, 0x24000
+1:
+  cmpl $0, 0x24004
+  je 1b
+  mov %rax, 0x1f0000       # the doorbell
+)")
 // Calls what the other changes, and tells how often it saw something older than was announced.
 CUBE_GUEST_CODE(call_patched, R"(
   xor %edi, %edi
@@ -177,8 +194,16 @@ class Ring0EngineTest : public testing::Test {
     msi.data = nmi ? kNmi : kInterruptVector;
     EXPECT_EQ(ioctl(guest_->micro().vm().fd(), KVM_SIGNAL_MSI, &msi), 1) << strerror(errno);
   }
-  MicroGuest::Exit Run(uint32_t id = 0, const std::function<void()>& before_run = {}) {
-    auto exit = guest_->Run(id, before_run);
+  // An interrupt gate of the guest's IDT.
+  void SetGate(uint8_t vector, uint64_t handler, uint8_t stack) {
+    guest_->micro().Poke<uint64_t>(
+        0x6000 + vector * 16, (handler & 0xffff) | uint64_t{MicroGuest::kKernelCodeSelector} << 16 |
+                                  uint64_t{stack} << 32 | 0x8eull << 40 |
+                                  (handler >> 16 & 0xffff) << 48);
+  }
+  MicroGuest::Exit Run(uint32_t id = 0, const std::function<void()>& before_run = {},
+                       const std::function<void()>& on_stop = {}) {
+    auto exit = guest_->Run(id, before_run, on_stop);
     EXPECT_TRUE(exit.ok()) << exit.error().message();
     return exit.ok() ? *exit : MicroGuest::Exit{};
   }
@@ -363,10 +388,7 @@ TEST_F(Ring0EngineTest, NmisComeOneAfterTheOther) {
   constexpr uint64_t kHandler = MicroGuest::kKernelCode + 0x800;
   MicroGuest& micro = guest_->micro();
   micro.memory().Write(kHandler, nmi_handler().bytes());
-  uint64_t gate = 0x6000 + kVectorNmi * 16;
-  uint64_t low = (kHandler & 0xffff) | uint64_t{MicroGuest::kKernelCodeSelector} << 16 |
-                 uint64_t{1} << 32 | 0x8eull << 40 | (kHandler >> 16 & 0xffff) << 48;
-  micro.Poke<uint64_t>(gate, low);
+  SetGate(kVectorNmi, kHandler, 1);
   constexpr uint64_t kStack = 0x18000, kPattern = 0x5a5a5a5a5a5a5a5a;
   for (uint64_t at = kStack; at < kStack + 0x1000; at += 8) micro.Poke<uint64_t>(at, kPattern);
   Start(count_nmis());
@@ -383,6 +405,76 @@ TEST_F(Ring0EngineTest, NmisComeOneAfterTheOther) {
   for (uint64_t at = kStack; at < kStack + 0x1000; at += 8) {
     ASSERT_EQ(Peek<uint64_t>(at), kPattern) << std::hex << at;
   }
+}
+
+// Suspends in the handler of an interrupt, where KVM has `vector` as one that it has to deliver.
+class InterruptSuspendTest : public Ring0EngineTest {
+ protected:
+  MicroGuest::Exit SuspendInHandler(uint8_t vector, bool in_service) {
+    CreateWithApic();
+    constexpr uint64_t kHandler = MicroGuest::kKernelCode + 0x800;
+    guest_->micro().memory().Write(kHandler, waiting_handler().bytes());
+    SetGate(kInterruptVector, kHandler, 0);
+    guest_->micro().SetUserCode(waiting_user().bytes());
+    Start(to_user());
+    // It comes as user mode is entered, and the engine stops in its handler.
+    bool sent = false;
+    auto before_run = [&] {
+      if (!std::exchange(sent, true)) Send(false);
+      guest_->engine().RequestPoll();
+    };
+    MicroGuest::Exit exit = Run(0, before_run, [&] {
+      // Vectors below 32 count as faults.
+      if (suspended_ || guest_->engine().Counts()["ring0 faults"] == 0) return;
+      suspended_ = true;
+      KvmVcpu& vcpu = guest_->vcpu(0);
+      SetInService(vector, in_service);
+      auto events = vcpu.GetEvents();
+      ASSERT_TRUE(events.ok());
+      events->interrupt.injected = 1;
+      events->interrupt.nr = vector;
+      ASSERT_TRUE(vcpu.SetEvents(*events).ok());
+      ASSERT_TRUE(guest_->engine().Suspend(&vcpu).ok());
+      events = vcpu.GetEvents();
+      ASSERT_TRUE(events.ok());
+      kept_ = events->interrupt.injected != 0;
+      guest_->micro().Poke<uint32_t>(kData + 8, 1);
+      guest_->micro().Poke<uint32_t>(MicroGuest::kUserData + 4, 1);
+    });
+    EXPECT_TRUE(suspended_);
+    return exit;
+  }
+  void SetInService(uint8_t vector, bool in_service) {
+    auto apic = guest_->vcpu(0).GetLapic();
+    ASSERT_TRUE(apic.ok());
+    char* byte = apic->regs + 0x100 + vector / 32 * 16 + vector % 32 / 8;
+    const char bit = static_cast<char>(1 << vector % 8);
+    *byte = static_cast<char>(in_service ? *byte | bit : *byte & ~bit);
+    ASSERT_TRUE(guest_->vcpu(0).SetLapic(*apic).ok());
+  }
+
+  bool suspended_ = false, kept_ = false;
+};
+
+TEST_F(InterruptSuspendTest, WhatTheGuestHasHadIsNotDeliveredAgain) {
+  for (bool in_service : {true, false}) {
+    SCOPED_TRACE(in_service);
+    suspended_ = false;
+    ExpectKind(SuspendInHandler(kInterruptVector, in_service), Kind::kDoorbell);
+    EXPECT_FALSE(kept_);
+    EXPECT_EQ(Peek<uint32_t>(kData + 4), 1u);
+  }
+}
+
+TEST_F(InterruptSuspendTest, WhatTheGuestHasYetToGetIsDelivered) {
+  ExpectKind(SuspendInHandler(kInterruptVector + 1, true), Kind::kException, kInterruptVector + 1);
+  EXPECT_TRUE(kept_);
+  EXPECT_EQ(Peek<uint32_t>(kData + 4), 1u);
+}
+
+TEST_F(InterruptSuspendTest, WhatTheGuestHasEndedIsNotDelivered) {
+  ExpectKind(SuspendInHandler(kInterruptVector + 1, false), Kind::kDoorbell);
+  EXPECT_FALSE(kept_);
 }
 
 TEST_F(Ring0EngineTest, CodeThatAnotherVcpuChangesIsSeen) {

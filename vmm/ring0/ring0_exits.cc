@@ -136,6 +136,7 @@ Result<Ring0Engine::Outcome> Ring0Engine::OnVector(KvmVcpu* vcpu, uint8_t vector
     return Outcome::kRun;
   }
   ++(vector < 32 ? counters_.faults : counters_.interrupts);
+  delivered_ = vector;
   if (vector == kVectorNmi) cpu_->in_nmi = true;
   // Undone, and then delivered to the guest's own handler.
   cpu.rip = mode == Mode::kPoll ? polled_at_ : frame[1];

@@ -33,23 +33,28 @@ namespace {
 constexpr size_t kLapicInService = 0x100;  // 32 vectors every 16 bytes
 constexpr size_t kLapicStride = 16;
 
-// KVM may take an interrupt for one that it has to deliver yet which the guest has had and ended
-// long since: it came through the stub, and KVM has not run any code of the guest's since then.
-// Whoever goes on from that state would have it again, whatever its interrupt flag says, while its
-// handler holds locks.
-Status ForgetDelivered(KvmVcpu* vcpu) {
-  CUBE_ASSIGN(kvm_vcpu_events events, vcpu->GetEvents());
-  if (events.interrupt.injected == 0 || events.interrupt.soft != 0) return OkStatus();
-  CUBE_ASSIGN(kvm_lapic_state lapic, vcpu->GetLapic());
-  const unsigned vector = events.interrupt.nr;
-  uint32_t in_service = 0;
-  memcpy(&in_service, lapic.regs + kLapicInService + vector / 32 * kLapicStride, sizeof in_service);
-  if ((in_service >> vector % 32 & 1) != 0) return OkStatus();
-  events.interrupt.injected = 0;
-  return vcpu->SetEvents(events);
+bool IsInService(const kvm_lapic_state& lapic, unsigned vector) {
+  uint32_t vectors = 0;
+  memcpy(&vectors, lapic.regs + kLapicInService + vector / 32 * kLapicStride, sizeof vectors);
+  return (vectors >> vector % 32 & 1) != 0;
 }
 
 }  // namespace
+
+// KVM may take an interrupt for one that it has to deliver yet which the guest has had: it came
+// through the stub, and KVM has not run any code of the guest's since then. Whoever goes on from
+// that state would have it again, whatever its interrupt flag says, while its handler holds locks.
+// One that the guest has ended as well may be older than the last run.
+Status Ring0Engine::ForgetDelivered(KvmVcpu* vcpu) {
+  CUBE_ASSIGN(kvm_vcpu_events events, vcpu->GetEvents());
+  if (events.interrupt.injected == 0 || events.interrupt.soft != 0) return OkStatus();
+  if (delivered_ != events.interrupt.nr) {
+    CUBE_ASSIGN(kvm_lapic_state lapic, vcpu->GetLapic());
+    if (IsInService(lapic, events.interrupt.nr)) return OkStatus();
+  }
+  events.interrupt.injected = 0;
+  return vcpu->SetEvents(events);
+}
 
 Status Ring0Engine::Suspend(KvmVcpu* vcpu) {
   CUBE_ASSIGN(kvm_mp_state mp_state, vcpu->GetMpState());
