@@ -72,6 +72,12 @@ Result<kvm_sregs*> KvmVcpu::mutable_sregs() {
   return &sregs_;
 }
 
+// KVM queues what the bitmap says, and reads as queued what it has delivered since and not looked
+// at again: written back, the guest would have it twice. What waits is SetEvents()' to say.
+void KvmVcpu::ForgetQueuedInterrupt() {
+  memset(sregs_.interrupt_bitmap, 0, sizeof sregs_.interrupt_bitmap);
+}
+
 Status KvmVcpu::PassRegisters() {
   // KVM takes the two sets apart, so each may go by the shared area on its own.
   if (!sync_) return FlushRegistersNow();
@@ -80,6 +86,7 @@ Status KvmVcpu::PassRegisters() {
     run()->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
   }
   if (dirty_sregs_) {
+    ForgetQueuedInterrupt();
     run()->s.regs.sregs = sregs_;
     run()->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
   }
@@ -88,6 +95,7 @@ Status KvmVcpu::PassRegisters() {
 }
 
 Status KvmVcpu::FlushRegistersNow() {
+  if (dirty_sregs_) ForgetQueuedInterrupt();
   if (dirty_sregs_ && ioctl(fd_.get(), KVM_SET_SREGS, &sregs_) < 0) {
     return ErrnoError("KVM_SET_SREGS");
   }

@@ -59,6 +59,7 @@ class KvmVcpu {
   Result<const kvm_regs*> regs();
   Result<const kvm_sregs*> sregs();
   Result<kvm_regs*> mutable_regs();
+  // Its interrupt_bitmap is not written back: pending interrupts are set by SetEvents() alone.
   Result<kvm_sregs*> mutable_sregs();
   // Writes back by ioctl what is pending, for calls that must see it before the next Run().
   Status FlushRegistersNow();
@@ -96,6 +97,7 @@ class KvmVcpu {
 
  private:
   Status PassRegisters();
+  void ForgetQueuedInterrupt();
 
   uint32_t id_;
   UniqueFd fd_;
