@@ -76,9 +76,11 @@ class Soak {
     }
     stop_ = true;
     for (std::thread& client : clients) client.join();
-    printf("%llu requests answered, %llu kills, %zu sandboxes left\n",
-           static_cast<unsigned long long>(answers_), static_cast<unsigned long long>(kills),
-           acknowledged_.All().size());
+    printf("%llu requests, %llu of them done, %llu creates; %llu kills, %llu of them of the daemon; "
+           "%zu sandboxes left\n",
+           static_cast<unsigned long long>(answers_), static_cast<unsigned long long>(done_),
+           static_cast<unsigned long long>(creates_), static_cast<unsigned long long>(kills),
+           static_cast<unsigned long long>(crashes_), acknowledged_.All().size());
     CheckAll();
     EndAll();
   }
@@ -114,24 +116,39 @@ class Soak {
     }
   }
 
+  // Nothing is asked of a daemon that is not there; what it is asked as it ends may be lost.
   json::object Ask(const json::object& request) {
+    {
+      std::unique_lock<std::mutex> guard(mutex_);
+      began_.wait(guard, [&] { return up_; });
+    }
     json::object answer = node_.Ask(request);
     std::lock_guard<std::mutex> guard(mutex_);
     ++answers_;
+    done_ += IsOk(answer);
     answered_.notify_one();
     return answer;
+  }
+  void SetUp(bool up) {
+    std::lock_guard<std::mutex> guard(mutex_);
+    up_ = up;
+    began_.notify_all();
   }
 
   std::string CreateQuietly() {
     json::object answer = Ask({{"op", "sandbox.create"}, {"template", "t"}});
+    creates_ += IsOk(answer);
     return Text(Inner(answer, "sandbox"), "id");
   }
 
   void KillSomething() {
     if (random_() % 4 == 0) {
+      ++crashes_;
       node_.Crash();
+      SetUp(false);
       if (random_() % 2 == 0) KillOneProcess();
       node_.Start();
+      SetUp(true);
       CheckAll();
     } else {
       KillOneProcess();
@@ -194,8 +211,12 @@ class Soak {
   std::mt19937 random_;
   Acknowledged acknowledged_, ended_;
   std::mutex mutex_;
-  std::condition_variable answered_;
-  uint64_t answers_ = 0;  // under mutex_
+  std::condition_variable answered_, began_;
+  // Under mutex_.
+  uint64_t answers_ = 0, done_ = 0;
+  bool up_ = true;
+  std::atomic<uint64_t> creates_ = 0;
+  uint64_t crashes_ = 0;
   std::atomic<bool> stop_ = false;
 };
 

@@ -52,27 +52,34 @@ Status MakeFolder(const std::string& path) {
   return OkStatus();
 }
 
-// The node's folder below a unified hierarchy, with the controllers handed down to it.
-Result<std::string> MakeUnified(const std::string& mount, const std::string& key) {
-  constexpr const char* kControllers = "+cpu +memory +pids +io";
+// The node's folder below a unified hierarchy, with `controllers` handed down to it.
+Result<std::string> MakeUnified(const std::string& mount, const std::string& key,
+                                const std::string& controllers) {
   std::string folder = mount;
-  CUBE_TRY(Write(folder + "/cgroup.subtree_control", kControllers));
+  CUBE_TRY(Write(folder + "/cgroup.subtree_control", controllers));
   for (const std::string& part : {std::string(kFolder), key}) {
     folder += "/" + part;
     CUBE_TRY(MakeFolder(folder));
-    CUBE_TRY(Write(folder + "/cgroup.subtree_control", kControllers));
+    CUBE_TRY(Write(folder + "/cgroup.subtree_control", controllers));
   }
   return folder;
 }
 
-bool HasControllers(const std::string& mount) {
+// Those of the node's that a unified hierarchy has, as its files want to be told; "" if one that a
+// node cannot do without is not there.
+std::string ControllersOf(const std::string& mount) {
   auto text = ReadSmallFile(mount + "/cgroup.controllers");
-  if (!text.ok()) return false;
-  std::string words = " " + text->substr(0, text->find('\n')) + " ";
-  for (const char* one : {" cpu ", " memory ", " pids ", " io "}) {
-    if (words.find(one) == std::string::npos) return false;
+  if (!text.ok()) return "";
+  const std::string words = " " + text->substr(0, text->find('\n')) + " ";
+  std::string found;
+  for (const char* one : {"cpu", "memory", "pids", "io"}) {
+    if (words.find(std::string(" ") + one + " ") != std::string::npos) {
+      found += std::string(" +") + one;
+    } else if (std::string_view(one) != "io") {
+      return "";
+    }
   }
-  return true;
+  return found.substr(1);
 }
 
 }  // namespace
@@ -81,8 +88,10 @@ Result<Cgroups> Cgroups::Open(const std::string& key) {
   Cgroups cgroups;
   CUBE_ASSIGN(std::string mounts, ReadSmallFile("/proc/mounts", 1 << 20));
   const std::string unified = MountOf(mounts, "");
-  if (!unified.empty() && HasControllers(unified)) {
-    CUBE_ASSIGN(std::string folder, MakeUnified(unified, key));
+  const std::string controllers = unified.empty() ? "" : ControllersOf(unified);
+  if (!controllers.empty()) {
+    CUBE_ASSIGN(std::string folder, MakeUnified(unified, key, controllers));
+    cgroups.has_io_ = controllers.find("+io") != std::string::npos;
     cgroups.hierarchies_.push_back({"", std::move(folder)});
     return cgroups;
   }
@@ -156,7 +165,7 @@ Status Cgroups::SetLimits(const std::string& name, const CgroupLimits& limits) c
       CUBE_TRY(Set(one, name, "cpu.cfs_quota_us", std::to_string(quota)));
     }
     if (limits.io_bytes_per_second == 0) continue;
-    if (all) CUBE_TRY(Set(one, name, "io.max", device + " rbps=" + rate + " wbps=" + rate));
+    if (all && has_io_) CUBE_TRY(Set(one, name, "io.max", device + " rbps=" + rate + " wbps=" + rate));
     if (one.controller == "blkio") {
       CUBE_TRY(Set(one, name, "blkio.throttle.read_bps_device", device + " " + rate));
       CUBE_TRY(Set(one, name, "blkio.throttle.write_bps_device", device + " " + rate));

@@ -23,7 +23,7 @@ struct CgroupLimits {
 };
 
 // The node's cgroups, one for each sandbox and zygote: in the unified hierarchy where that has the
-// controllers, else one in each of version 1's (memory, cpu, pids, and blkio if it is there). They
+// controllers (memory, cpu, pids, and io if it is there), else one in each of version 1's. They
 // lie at /cube/KEY/NAME, whatever cgroup the daemon is in, and outlive it.
 class Cgroups {
  public:
@@ -66,6 +66,7 @@ class Cgroups {
   bool IsUnified() const { return hierarchies_[0].controller.empty(); }
 
   std::vector<Hierarchy> hierarchies_;  // the first is that of pids
+  bool has_io_ = false;                 // the unified one
 };
 
 }  // namespace cube::pool
