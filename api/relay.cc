@@ -19,7 +19,8 @@ using pool::kAsTuple;
 constexpr size_t kPiece = 64 * 1024;
 constexpr uint32_t kMaxResponseHeader = 128 * 1024;
 
-// Fields that are of one connection and not of the message.
+// Fields that are of one connection and not of the message. A Connection that names the length or the
+// host is not heeded: without them the next one would see another message than was meant.
 template <typename Message>
 bool IsOfConnection(const Message& message, http::field name, beast::string_view text) {
   switch (name) {
@@ -32,6 +33,9 @@ bool IsOfConnection(const Message& message, http::field name, beast::string_view
     case http::field::upgrade:
     case http::field::expect:
       return true;
+    case http::field::content_length:
+    case http::field::host:
+      return false;
     default:
       break;
   }
@@ -84,8 +88,9 @@ Task<error_code> WritePiece(Socket* to, const char* data, size_t size, bool chun
   co_return failed;
 }
 
+// One with a body is not: what the client sends would be the body's and the tunnel's at once.
 bool IsUpgrade(const RequestParser& request) {
-  return request.get().version() == 11 && request.get().count(http::field::upgrade) != 0 &&
+  return request.is_done() && request.get().version() == 11 && request.get().count(http::field::upgrade) != 0 &&
          http::token_list(request.get()[http::field::connection]).exists("upgrade");
 }
 

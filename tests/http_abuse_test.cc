@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "base/result.h"
 #include "base/unique_fd.h"
 #include "tests/node_daemon.h"
 
@@ -110,7 +111,24 @@ TEST_F(HttpAbuseTest, FormsThatTwoParsersUnderstandInTwoWaysAreRefused) {
       {"another coding", kPost + kHost + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"},
       {"two codings",
        kPost + kHost + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
-      {"a coding with a tab", kPost + kHost + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"},
+      {"a coding that is none", kPost + kHost + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"},
+      {"a coding with a tab", kPost + kHost + "Transfer-Encoding: \vchunked\r\n\r\n0\r\n\r\n"},
+      {"no coding at all", kPost + kHost + "Transfer-Encoding: identity\r\n\r\n{}"},
+      {"no coding, and a length",
+       kPost + kHost + "Transfer-Encoding: identity\r\nContent-Length: 2\r\n\r\n{}"},
+      {"chunks twice", kPost + kHost + "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"},
+      {"chunks with a parameter",
+       kPost + kHost + "Transfer-Encoding: chunked;a=b\r\n\r\n0\r\n\r\n"},
+      {"chunks last but one",
+       kPost + kHost + "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"},
+      {"a coding behind a space", kPost + kHost + "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n"},
+      {"a coding on the next line",
+       kPost + kHost + "Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n"},
+      {"a length behind a space", kPost + kHost + "Content-Length : 2\r\n\r\n{}"},
+      {"a length with a space in it", kPost + kHost + "Content-Length: 1 2\r\n\r\n{}"},
+      {"no length", kPost + kHost + "Content-Length:\r\n\r\n"},
+      {"chunks in HTTP/1.0",
+       "POST /sandboxes HTTP/1.0\r\n" + kHost + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
       {"a continued line", "GET / HTTP/1.1\r\n" + kHost + "X: a\r\n b\r\n\r\n"},
       {"a space before the colon", "GET / HTTP/1.1\r\nHost : localhost\r\n\r\n"},
       {"a line that ends in LF", "GET / HTTP/1.1\nHost: localhost\n\n"},
@@ -127,6 +145,14 @@ TEST_F(HttpAbuseTest, FormsThatTwoParsersUnderstandInTwoWaysAreRefused) {
       {"no method", "/ HTTP/1.1\r\n" + kHost + "\r\n"},
       {"chunks of a wrong size",
        kPost + kHost + "Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n"},
+      {"a chunk of a signed size",
+       kPost + kHost + "Transfer-Encoding: chunked\r\n\r\n+2\r\n{}\r\n0\r\n\r\n"},
+      {"a chunk of a size with 0x",
+       kPost + kHost + "Transfer-Encoding: chunked\r\n\r\n0x2\r\n{}\r\n0\r\n\r\n"},
+      {"a chunk of too great a size",
+       kPost + kHost + "Transfer-Encoding: chunked\r\n\r\n10000000000000002\r\n{}\r\n0\r\n\r\n"},
+      {"chunks whose lines end in LF",
+       kPost + kHost + "Transfer-Encoding: chunked\r\n\r\n2\n{}\n0\n\n"},
       {"chunks without their end",
        kPost + kHost + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}0\r\n\r\n"},
       {"a body that is cut short", kPost + kHost + "Content-Length: 10\r\n\r\n{}"},
@@ -170,6 +196,46 @@ TEST_F(HttpAbuseTest, WhatIsNotJsonOrNotUtf8IsRefused) {
   EXPECT_EQ(StatusOf("GET /sandboxes/..%2f..%2fetc HTTP/1.1\r\nHost: localhost\r\n\r\n"), 404);
   EXPECT_EQ(StatusOf("GET http://localhost/sandboxes HTTP/1.1\r\nHost: localhost\r\n\r\n"), 400);
   EXPECT_EQ(StatusOf("BREW /sandboxes HTTP/1.1\r\nHost: localhost\r\n\r\n"), 405);
+}
+
+TEST_F(HttpAbuseTest, AnswersAreUtf8WhateverWasAsked) {
+  for (const char* target : {"/no/such\xff", "/sandboxes/\xc0\xaf", "/sandboxes/%ff%fe", "/x?a=%ff",
+                             "/v2/sandboxes?state=%ff", "/\xed\xa0\x80"}) {
+    UniqueFd fd = Connect();
+    Send(fd, std::string("GET ") + target + " HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    shutdown(fd.get(), SHUT_WR);
+    std::string answer = ReadAll(fd);
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 40")) << target << ": " << answer;
+    size_t body = answer.find("\r\n\r\n");
+    ASSERT_NE(body, std::string::npos);
+    boost::system::error_code failed;
+    auto value = json::parse(answer.substr(body + 4), failed);
+    EXPECT_FALSE(failed) << target << ": " << answer;
+  }
+}
+
+TEST_F(HttpAbuseTest, RequestsInOnePieceAreAnsweredInTheirOrder) {
+  constexpr int kCount = 300;
+  UniqueFd fd = Connect();
+  std::string all;
+  for (int i = 0; i < kCount; ++i) {
+    all += Format("GET /no/%d HTTP/1.1\r\nHost: localhost\r\n\r\n", i);
+    // With a body, which is none of the requests behind it.
+    all +=
+        "POST /no/such HTTP/1.1\r\nHost: localhost\r\nContent-Length: 18\r\n\r\nGET / "
+        "HTTP/1.1\r\n\r\n";
+  }
+  all += "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+  Send(fd, all);
+  std::string answers = ReadAll(fd);
+  size_t place = 0, count = 0;
+  for (int i = 0; i < kCount; ++i) {
+    place = answers.find(Format("there is no /no/%d\"", i), place);
+    ASSERT_NE(place, std::string::npos) << i;
+  }
+  EXPECT_NE(answers.find("HTTP/1.1 200", place), std::string::npos);
+  for (place = 0; (place = answers.find("HTTP/1.1 ", place)) != std::string::npos; ++place) ++count;
+  EXPECT_EQ(count, 2 * kCount + 1);
 }
 
 TEST_F(HttpAbuseTest, WhoIsSlowIsCutOffAndOthersAreServedMeanwhile) {

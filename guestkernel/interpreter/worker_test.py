@@ -356,6 +356,12 @@ class PythonTest(WorkerTest):
         self.worker.identity({})
         self.assertNotEqual(self.worker.result(draw), first)
 
+    def test_an_identity_is_a_new_name(self):
+        self.worker.run("import platform; platform._uname_cache = platform.uname()._replace(node='template')")
+        self.assertEqual(self.worker.result("platform.node()"), "'template'")
+        self.worker.identity({})
+        self.assertEqual(self.worker.result("import os; platform.node() == os.uname().nodename"), "True")
+
     def test_a_context_that_ends(self):
         other = self.zygote.context(self.home)
         events = other.run("import os; os.kill(os.getpid(), 11)")

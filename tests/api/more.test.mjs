@@ -1,5 +1,5 @@
 // What of the SDK's public methods no other test of this folder calls: those without an object, those of
-// addresses and of git, and what is not done here.
+// addresses, and what is not done here.
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { e2b, Node } from './node.mjs'
@@ -18,6 +18,7 @@ test('methods of the class, by id', async () => {
   const id = one.sandboxId
   const info = await Sandbox.getInfo(id, options)
   assert.deepEqual([info.sandboxId, info.metadata], [id, { of: 'statics' }])
+  assert.deepEqual(await Sandbox.getFullInfo(id, options), info)
   await Sandbox.setTimeout(id, 1000_000, options)
   assert.ok((await Sandbox.getInfo(id, options)).endAt > info.endAt)
   assert.equal((await Sandbox.getMetrics(id, options)).length, 1)
@@ -40,6 +41,8 @@ test('methods of the class, by id', async () => {
 test('where a sandbox is', async () => {
   assert.equal(sandbox.getHost(3000), `3000-${sandbox.sandboxId}.sandbox.test`)
   assert.equal(sandbox.getMcpUrl(), `https://50005-${sandbox.sandboxId}.sandbox.test/mcp`)
+  await sandbox.files.write('/etc/mcp-gateway/.token', 'of the gateway', { user: 'root' })
+  assert.equal(await sandbox.getMcpToken(), 'of the gateway')
   assert.equal((await sandbox.getInfo()).sandboxDomain, 'sandbox.test')
   const form = new FormData()
   form.append('file', 'by a signed address')
@@ -53,31 +56,18 @@ test('where a sandbox is', async () => {
   await other.kill()
 })
 
-test('git, if the image has it; else it says so', async () => {
-  const { exitCode } = await sandbox.commands.run('command -v git').catch((error) => error)
-  if (exitCode !== 0) {
-    await assert.rejects(sandbox.git.init('/tmp/repo'), (error) => error.exitCode === 127)
-    return
-  }
-  const repo = '/tmp/repo'
-  await sandbox.git.init(repo, { initialBranch: 'main' })
-  await sandbox.git.configureUser('Me', 'me@example.test', { scope: 'local', path: repo })
-  await sandbox.files.write(`${repo}/file`, 'one')
-  assert.equal((await sandbox.git.status(repo)).fileStatus.length, 1)
-  await sandbox.git.add(repo)
-  await sandbox.git.commit(repo, 'first')
-  await sandbox.git.createBranch(repo, 'other')
-  assert.deepEqual((await sandbox.git.branches(repo)).branches.sort(), ['main', 'other'])
-  await sandbox.git.checkoutBranch(repo, 'main')
-  await sandbox.git.deleteBranch(repo, 'other')
-  await sandbox.git.clone(repo, { path: '/tmp/copy' })
-  assert.equal(await sandbox.files.read('/tmp/copy/file'), 'one')
-})
-
 test('what is not done here is said', async () => {
   await assert.rejects(sandbox.pause({ keepMemory: false }), /400.*memory/)
   await assert.rejects(Sandbox.create('base', { ...node.options, lifecycle: { onTimeout: { action: 'pause', keepMemory: false } } }), /400/)
-  await assert.rejects(e2b.Secret.list(node.options).nextItems(), /501.*secrets/)
+  const { Secret } = e2b
+  for (const ask of [() => Secret.list(node.options).nextItems(), () => Secret.create('a', 'b', node.options),
+    () => Secret.update('a', 'b', node.options), () => Secret.getInfo('a', node.options), () => Secret.exists('a', node.options),
+    () => Secret.destroy('a', node.options)]) {
+    await assert.rejects(ask, /501.*secrets/, `${ask}`)
+  }
+  assert.equal(Secret.fill('a'), '${e2b.secrets.a}')
+  const iam = { tokens: { T: Secret.iamToken({ audience: 'a' }) } }
+  await assert.rejects(node.create('base', { iam }), /400.*iam.tokens/)
   await assert.rejects(node.create('base', { network: { rules: { 'a.test': [{ transform: { headers: { a: 'b' } } }] } } }), /501.*rules/)
   await assert.rejects(node.create('base', { volumeMounts: { '/v': 'x' } }), /501.*volumeMounts/)
   assert.equal(await sandbox.isRunning(), true)

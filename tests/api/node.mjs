@@ -1,7 +1,7 @@
 // A cubed of a test file: its home, a template of the Debian image, and what the SDK is told of it.
 import { execFile } from 'node:child_process'
 import { createRequire } from 'node:module'
-import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import net from 'node:net'
 import path from 'node:path'
 import { promisify } from 'node:util'
@@ -32,6 +32,15 @@ export class Node {
       '--vsock', path.join(node.home, 'template-vsock'), ...more], { env: node.env })
     await node.up()
     return node
+  }
+
+  // What tools/images.sh puts into a home: without it no template is built of another.
+  async putImages() {
+    await mkdir(path.join(this.home, 'images'))
+    const images = { vmlinux: 'CUBE_KERNEL', 'agent-initramfs.cpio': 'CUBE_INITRD', 'debian.ext4': 'CUBE_ROOTFS' }
+    for (const [name, variable] of Object.entries(images)) {
+      await symlink(path.resolve(process.env[variable]), path.join(this.home, 'images', name))
+    }
   }
 
   async up() {

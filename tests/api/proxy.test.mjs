@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { readdir, readFile } from 'node:fs/promises'
 import { after, before, test } from 'node:test'
 import { e2b, Node, until } from './node.mjs'
 
@@ -37,6 +38,9 @@ class H(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b'7\r\nsecond\n\r\n0\r\n\r\n'); return
         if self.path == '/close':
             self.send_response(200); self.end_headers(); self.wfile.write(b'until the end'); self.close_connection = True; return
+        if self.path == '/named':
+            self.send_response(200); self.send_header('Connection', 'content-length, x-secret'); self.send_header('X-Secret', '1')
+            self.send_header('Content-Length', '5'); self.end_headers(); self.wfile.write(b'named'); return
         if self.path == '/none':
             self.send_response(204); self.end_headers(); return
         if self.headers.get('Upgrade') == 'echo':
@@ -150,6 +154,39 @@ test('requests one after another on one connection, and an answer before the end
   assert.match(await read(early), /^HTTP\/1.1 413 /)
 })
 
+// Else the length would be left out, and the body be taken for another message by whoever comes next.
+test('Connection names neither the length nor the host, whoever says it', async () => {
+  const inner = 'GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n'
+  const socket = await node.connect()
+  socket.write(head('/', `Connection: content-length, host, x-mine\r\nX-Mine: 1\r\nContent-Length: ${inner.length}\r\n`, 'POST') + inner +
+    head('/headers', 'Connection: close, Host, X-Mine\r\nX-Mine: 1\r\n'))
+  const all = await read(socket)
+  assert.equal(all.match(/HTTP\/1\.1 200/g).length, 2, all)
+  assert.match(all, new RegExp(`^HTTP[^]*\r\n\r\n[0-9a-f]{64} ${inner.length}HTTP[^]*\nHost: 8000-`, 'i'))
+  assert.ok(!/x-mine/i.test(all), all)
+  const answers = await node.connect()
+  answers.write(head('/named'))
+  const named = await read(answers, 'named')
+  assert.match(named, /\r\ncontent-length: 5\r\n/i)
+  assert.ok(!/x-secret/i.test(named))
+  answers.write(head('/after', 'Connection: close\r\n'))
+  assert.match(await read(answers), /\r\n\r\n\/after$/)
+})
+
+test('a request with a body is not upgraded', async () => {
+  const socket = await node.connect()
+  socket.write(head('/upgrade', 'Connection: Upgrade\r\nUpgrade: echo\r\nContent-Length: 10\r\n') + 'hello')
+  assert.match(await read(socket, '/upgrade'), /^HTTP\/1.1 200 OK\r\n/)
+  socket.destroy()
+})
+
+test('chunks are made anew: their extensions and trailers do not get through', async () => {
+  const socket = await node.connect()
+  socket.write(head('/', 'Transfer-Encoding: chunked\r\nTrailer: X-Late\r\nConnection: close\r\n', 'POST') +
+    '3;name="a;b"\r\nabc\r\n00000002\r\nde\r\n0;last\r\nX-Late: 1\r\n\r\n')
+  assert.match(await read(socket), / 5$/)
+})
+
 test('what a client expects before it sends', async () => {
   const socket = await node.connect()
   socket.write(head('/', 'Content-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n', 'POST'))
@@ -211,7 +248,7 @@ test('back-pressure: a client that does not read holds the guest back, not the n
   socket.pause()
   socket.write(head('/big/2000000000', 'Connection: close\r\n'))
   assert.equal(await text('/meanwhile'), '/meanwhile')
-  const status = await (await import('node:fs/promises')).readFile(`/proc/${node.pid}/status`, 'utf8')
+  const status = await readFile(`/proc/${node.pid}/status`, 'utf8')
   const kib = Number(/VmRSS:\s+(\d+)/.exec(status)[1])
   assert.ok(kib < 200_000, `${kib} KiB`)
   socket.destroy()
@@ -231,6 +268,77 @@ test('traffic tokens and the host that a server sees', async () => {
   assert.ok(!seen.includes(own.trafficAccessToken))
   assert.equal((await own.commands.run('echo open')).stdout, 'open\n')
   await own.kill()
+})
+
+test('tokens of one sandbox open no other, however they are shown', async () => {
+  const make = () => node.create('base', { network: { allowPublicTraffic: false } })
+  const [mine, other] = await Promise.all([make(), make()])
+  await other.files.write('/tmp/server.py', server)
+  await other.commands.run('exec python3 /tmp/server.py', { background: true, timeoutMs: 0 })
+  const traffic = (of) => ({ 'e2b-traffic-access-token': of.trafficAccessToken })
+  await until(async () => (await node.fetchGuest(other, 8000, '/', { headers: traffic(other) })).status === 200)
+  // A server's port, by HTTP and upgraded.
+  for (const headers of [traffic(mine), {}, { 'e2b-traffic-access-token': other.envdAccessToken }]) {
+    assert.equal((await node.fetchGuest(other, 8000, '/', { headers })).status, 403)
+    const socket = await node.connect()
+    socket.write(`GET / HTTP/1.1\r\nHost: 8000-${other.sandboxId}.sandbox.test\r\nConnection: Upgrade\r\nUpgrade: echo\r\n` +
+      Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`).join('') + '\r\n')
+    assert.match(await read(socket, '}'), /^HTTP\/1\.1 403 /)
+    socket.destroy()
+  }
+  // The agent's ports, by the header, and by another's name beside one's own.
+  const own = { 'x-access-token': mine.envdAccessToken }
+  for (const port of [49983, 49999]) {
+    for (const headers of [own, { ...own, ...traffic(other) }, { 'x-access-token': mine.trafficAccessToken, ...traffic(other) }]) {
+      const target = port === 49983 ? '/files?path=/tmp/server.py' : '/contexts'
+      const { status } = await node.fetchGuest(other, port, target, { headers })
+      assert.ok([401, 403, 502].includes(status), `${port} ${status}`)
+    }
+  }
+  const named = await node.connect()
+  named.write(`GET /files?path=/tmp/server.py HTTP/1.1\r\nHost: 49983-${other.sandboxId}.sandbox.test\r\nConnection: close\r\n` +
+    `E2b-Sandbox-Id: ${mine.sandboxId}\r\nE2b-Sandbox-Port: 49983\r\nX-Access-Token: ${mine.envdAccessToken}\r\n\r\n`)
+  assert.match(await read(named), /^HTTP\/1\.1 401 /)
+  // Signatures: of one's own for another's files.
+  await mine.files.write('/tmp/server.py', 'mine')
+  const signed = await mine.downloadUrl('/tmp/server.py')
+  assert.equal(await (await fetch(signed)).text(), 'mine')
+  const elsewhere = { headers: { 'e2b-sandbox-id': other.sandboxId, 'e2b-sandbox-port': '49983' } }
+  assert.equal((await fetch(signed, elsewhere)).status, 401)
+  const form = new FormData()
+  form.append('file', 'theirs')
+  assert.equal((await fetch(await mine.uploadUrl('/tmp/server.py'), { method: 'POST', body: form, ...elsewhere })).status, 401)
+  assert.equal((await other.files.read('/tmp/server.py')).length, server.length)
+  for (const each of [mine, other]) await each.kill()
+})
+
+test('clients that vanish in the midst of uploads, downloads, streams and upgraded connections leave nothing', async () => {
+  const open = async () => (await readdir(`/proc/${node.pid}/fd`)).length
+  const before = await open()
+  await sandbox.commands.run('rm -f /tmp/streaming')
+  const kinds = [
+    head('/', 'Content-Length: 1000000\r\n', 'POST') + 'x'.repeat(70_000),
+    head('/', 'Transfer-Encoding: chunked\r\n', 'POST') + 'ffff\r\nxxx',
+    head('/big/300000000'),
+    head('/', 'Connection: Upgrade\r\nUpgrade: echo\r\n') + 'said',
+    `POST /files?path=/tmp/never HTTP/1.1\r\nHost: 49983-${sandbox.sandboxId}.sandbox.test\r\n` +
+      `X-Access-Token: ${sandbox.envdAccessToken}\r\nContent-Type: application/octet-stream\r\nContent-Length: 9000000\r\n\r\n` + 'y'.repeat(100_000),
+  ]
+  for (let round = 0; round < 4; ++round) {
+    const sockets = await Promise.all([...kinds, ...kinds].map(async (bytes) => {
+      const socket = await node.connect()
+      socket.on('error', () => {})
+      await new Promise((resolve) => socket.write(bytes, resolve))
+      // Half of them once something has come back.
+      if (round % 2 === 1 && /big|Upgrade/.test(bytes)) await once(socket, 'data')
+      return socket
+    }))
+    sockets.forEach((socket, i) => i % 2 === 0 ? socket.resetAndDestroy() : socket.destroy())
+  }
+  assert.equal(await text('/after'), '/after')
+  await until(async () => await open() <= before)
+  assert.equal(await sandbox.files.exists('/tmp/never'), false)
+  assert.equal((await sandbox.commands.run('echo on')).stdout, 'on\n')
 })
 
 test('signed URLs find their sandbox', async () => {

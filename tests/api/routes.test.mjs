@@ -99,10 +99,11 @@ test('a volume: files both ways, folders, modes', async () => {
 
 test('an upload that breaks off leaves nothing', async () => {
   const volume = await Volume.create('broken', node.options)
+  const folder = path.join(node.home, 'volumes/staging')
+  assert.deepEqual(await readdir(folder), [])
   const socket = await node.connect()
   socket.write(`PUT /volumecontent/${volume.volumeId}/file?path=/x HTTP/1.1\r\nHost: localhost\r\n` +
     `Authorization: Bearer ${volume.token}\r\nContent-Length: 1000\r\n\r\nonly this`)
-  const folder = path.join(node.home, 'volumes/staging')
   while ((await readdir(folder)).length === 0) await node.fetch('GET', '/health')
   socket.destroy()
   while ((await readdir(folder)).length > 0) await node.fetch('GET', '/health')

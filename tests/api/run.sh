@@ -28,6 +28,10 @@ case $1 in
     mv "$scratch/code_machine.mjs" "$scratch/machine.mjs"
     cp -L "$tests/code_interpreter/code_interpreter_test.mjs" "$scratch/code.test.mjs"
     ;;
+  methods)
+    npm_packages "$tests/code_interpreter"
+    export CODE_PACKAGES=$entry CUBE_TESTS=$tests
+    ;;
   tls)
     # node reads what it trusts when it starts.
     "$CUBE" --home "$scratch" tls init --domain sandbox.test >"$scratch/told"

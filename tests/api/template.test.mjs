@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { after, before, test } from 'node:test'
 import { e2b, Node } from './node.mjs'
@@ -8,12 +8,7 @@ const { Template, Sandbox } = e2b
 let node, context
 before(async () => {
   node = await Node.start({ config: '[pool]\nsize = 0\n' })
-  // What tools/images.sh puts there.
-  await mkdir(path.join(node.home, 'images'))
-  const images = { vmlinux: 'CUBE_KERNEL', 'agent-initramfs.cpio': 'CUBE_INITRD', 'debian.ext4': 'CUBE_ROOTFS' }
-  for (const [name, variable] of Object.entries(images)) {
-    await symlink(path.resolve(process.env[variable]), path.join(node.home, 'images', name))
-  }
+  await node.putImages()
   context = await mkdtemp(path.join(node.home, 'context-'))
   await mkdir(path.join(context, 'app'))
   await writeFile(path.join(context, 'app/main.py'), 'print("from the app")\n')

@@ -13,8 +13,8 @@ before(async () => {
 after(() => machine.stop());
 
 test('clones of one template draw different numbers', async () => {
-  const code = 'import random, numpy, tempfile, uuid\n' +
-      '[random.random(), numpy.random.rand(), tempfile.mktemp(), str(uuid.uuid4())]';
+  const code = 'import random, numpy, tempfile, uuid, platform, os\nassert platform.node() == os.uname().nodename\n' +
+      '[random.random(), numpy.random.rand(), tempfile.mktemp(), str(uuid.uuid4()), platform.node()]';
   const [mine, others] = await Promise.all([machine, startSandbox(Sandbox)].map(async (each) => {
     const { sandbox: one, stop } = await each;
     const contexts = await one.listCodeContexts();
@@ -22,7 +22,7 @@ test('clones of one template draw different numbers', async () => {
     if (one !== sandbox) await stop();
     return [...text.split(/,\s*/), contexts[0].id];
   }));
-  assert.equal(mine.length, 5);
+  assert.equal(mine.length, 6);
   mine.forEach((drawn, index) => assert.notEqual(drawn, others[index]));
 });
 
@@ -39,14 +39,16 @@ test('output arrives while the cell runs', async () => {
   const seen = [];
   let release;
   const first = new Promise((resolve) => { release = resolve; });
-  const done = sandbox.runCode(
+  const run = () => sandbox.runCode(
       'import os, sys\nprint("one")\nprint("two", file=sys.stderr)\n' +
       'while not os.path.exists("/tmp/go"): pass\nprint("three")',
       { onStdout: (out) => { seen.push(out.line); release(); }, onStderr: (out) => { seen.push(out.line); } });
-  await first;
-  assert.deepEqual(seen.includes('one\n'), true);
-  await sandbox.runCode('touch /tmp/go', { language: 'bash' });
-  const execution = await done;
+  const goOn = async () => {
+    await first;
+    assert.deepEqual(seen.includes('one\n'), true);
+    await sandbox.runCode('touch /tmp/go', { language: 'bash' });
+  };
+  const [execution] = await Promise.all([run(), goOn()]);
   assert.deepEqual(execution.logs.stdout.join(''), 'one\nthree\n');
   assert.deepEqual(execution.logs.stderr.join(''), 'two\n');
 });

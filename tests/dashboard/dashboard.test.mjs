@@ -26,11 +26,10 @@ const text = (selector) => page.run((s) => document.querySelector(s).innerText, 
 // Closes the terminal, with whatever runs on it.
 const closeTerminal = async (sandbox) => {
   const [process] = await sandbox.commands.list()
-  // Said at once: it may have ended before the click has been answered.
-  const ended = assert.rejects(sandbox.commands.connect(process.pid).then((one) => one.wait()), /signal: killed|exit status/)
-  await page.click('#terminal-close')
+  const shell = await sandbox.commands.connect(process.pid)
+  // Both at once: it may have ended before the click has been answered.
+  await Promise.all([assert.rejects(shell.wait(), /signal: killed|exit status/), page.click('#terminal-close')])
   assert.equal(await page.run(() => document.getElementById('terminal').hidden), true)
-  await ended
 }
 const screenHas = (wanted) => page.until((w) =>
   document.querySelector('.xterm-rows')?.innerText.replaceAll('\u00a0', ' ').includes(w), wanted)

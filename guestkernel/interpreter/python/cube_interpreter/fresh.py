@@ -1,4 +1,4 @@
-"""Makes two copies of one process draw different numbers."""
+"""Makes two copies of one process draw different numbers, and know whose they are."""
 
 import os
 import sys
@@ -18,3 +18,7 @@ def reseed():
     if ssl is not None:
         ssl.RAND_add(os.urandom(32), 32.0)
     tempfile._name_sequence = None  # has a generator of its own
+    # The machine's name is another one by now, too; what asked for it first has kept the template's.
+    platform = sys.modules.get("platform")
+    if platform is not None:
+        platform._uname_cache = None
