@@ -358,7 +358,7 @@ class PythonTest(WorkerTest):
 
     def test_an_identity_is_a_new_name(self):
         self.worker.run("import platform; platform._uname_cache = platform.uname()._replace(node='template')")
-        self.assertEqual(self.worker.result("platform.node()"), "'template'")
+        self.assertEqual(self.worker.result("platform.node()"), "template")
         self.worker.identity({})
         self.assertEqual(self.worker.result("import os; platform.node() == os.uname().nodename"), "True")
 

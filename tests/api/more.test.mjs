@@ -66,7 +66,7 @@ test('what is not done here is said', async () => {
     await assert.rejects(ask, /501.*secrets/, `${ask}`)
   }
   assert.equal(Secret.fill('a'), '${e2b.secrets.a}')
-  const iam = { tokens: { T: Secret.iamToken({ audience: 'a' }) } }
+  const iam = { tokens: { T: Secret.iamToken({ audience: 'a', tokenType: 'jwt' }) } }
   await assert.rejects(node.create('base', { iam }), /400.*iam.tokens/)
   await assert.rejects(node.create('base', { network: { rules: { 'a.test': [{ transform: { headers: { a: 'b' } } }] } } }), /501.*rules/)
   await assert.rejects(node.create('base', { volumeMounts: { '/v': 'x' } }), /501.*volumeMounts/)
