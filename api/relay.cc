@@ -19,8 +19,8 @@ using pool::kAsTuple;
 constexpr size_t kPiece = 64 * 1024;
 constexpr uint32_t kMaxResponseHeader = 128 * 1024;
 
-// Fields that are of one connection and not of the message. A Connection that names the length or the
-// host is not heeded: without them the next one would see another message than was meant.
+// Fields that are of one connection and not of the message. A Connection that names the length or
+// the host is not heeded: without them the next one would see another message than was meant.
 template <typename Message>
 bool IsOfConnection(const Message& message, http::field name, beast::string_view text) {
   switch (name) {
@@ -90,7 +90,8 @@ Task<error_code> WritePiece(Socket* to, const char* data, size_t size, bool chun
 
 // One with a body is not: what the client sends would be the body's and the tunnel's at once.
 bool IsUpgrade(const RequestParser& request) {
-  return request.is_done() && request.get().version() == 11 && request.get().count(http::field::upgrade) != 0 &&
+  return request.is_done() && request.get().version() == 11 &&
+         request.get().count(http::field::upgrade) != 0 &&
          http::token_list(request.get()[http::field::connection]).exists("upgrade");
 }
 
