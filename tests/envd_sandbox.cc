@@ -70,27 +70,6 @@ void LimitWaiting(const UniqueFd& fd) {
   setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 }
 
-bool SendAll(const UniqueFd& fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (n <= 0) return false;
-    bytes.remove_prefix(static_cast<size_t>(n));
-  }
-  return true;
-}
-
-std::string ReceiveBytes(const UniqueFd& fd, size_t size) {
-  std::string bytes(size, '\0');
-  size_t got = 0;
-  while (got < size) {
-    const ssize_t n = recv(fd.get(), bytes.data() + got, size - got, 0);
-    if (n <= 0) break;
-    got += static_cast<size_t>(n);
-  }
-  bytes.resize(got);
-  return bytes;
-}
-
 void EnvdSandboxTest::SetUpTestSuite() {
   // Short: the path of a socket has room for 108 bytes.
   char folder[] = "/tmp/envd_sandbox_XXXXXX";

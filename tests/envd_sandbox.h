@@ -9,6 +9,7 @@
 
 #include "base/unique_fd.h"
 #include "guestkernel/agent/envd/sandbox_client.h"
+#include "guestkernel/agent/loop/socket_bytes.h"
 #include "tests/process.h"
 
 namespace cube::testing {
@@ -70,9 +71,6 @@ agent::envd::Transcript RunScript(const std::string& path, const std::string& sc
 UniqueFd ConnectGuestPort(const std::string& path, int port);
 // Limits how long a test waits for a peer that says nothing.
 void LimitWaiting(const UniqueFd& fd);
-bool SendAll(const UniqueFd& fd, std::string_view bytes);
-// So many bytes, fewer at the end.
-std::string ReceiveBytes(const UniqueFd& fd, size_t size);
 
 }  // namespace cube::testing
 

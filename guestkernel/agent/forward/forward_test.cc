@@ -8,32 +8,12 @@
 
 #include "guestkernel/agent/forward/forwarder.h"
 #include "guestkernel/agent/loop/loop_thread.h"
+#include "guestkernel/agent/loop/socket_bytes.h"
 
 namespace cube::agent {
 namespace {
 
-bool Write(const UniqueFd& fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-    if (n <= 0) return false;
-    bytes.remove_prefix(static_cast<size_t>(n));
-  }
-  return true;
-}
-
-std::string Read(const UniqueFd& fd, size_t size) {
-  std::string bytes(size, '\0');
-  size_t got = 0;
-  while (got < size) {
-    const ssize_t n = recv(fd.get(), bytes.data() + got, size - got, 0);
-    if (n <= 0) break;
-    got += static_cast<size_t>(n);
-  }
-  bytes.resize(got);
-  return bytes;
-}
-
-std::string ReadAll(const UniqueFd& fd) { return Read(fd, 1 << 20); }
+std::string ReadAll(const UniqueFd& fd) { return ReceiveBytes(fd, 1 << 20); }
 
 // A server on localhost only.
 class LocalServer {
@@ -80,16 +60,16 @@ TEST_F(ForwardTest, BothWaysAndBothHalvesOnBothAddresses) {
   for (int family : {AF_INET, AF_INET6}) {
     LocalServer server(family);
     UniqueFd client = listener_.Connect();
-    ASSERT_TRUE(Write(client, server.line() + "early"));
+    ASSERT_TRUE(SendAll(client, server.line() + "early"));
     UniqueFd peer = server.Accept();
-    EXPECT_EQ(Read(client, 3), "OK\n");
-    EXPECT_EQ(Read(peer, 5), "early");
-    ASSERT_TRUE(Write(peer, "answer"));
-    EXPECT_EQ(Read(client, 6), "answer");
-    ASSERT_TRUE(Write(client, "last"));
+    EXPECT_EQ(ReceiveBytes(client, 3), "OK\n");
+    EXPECT_EQ(ReceiveBytes(peer, 5), "early");
+    ASSERT_TRUE(SendAll(peer, "answer"));
+    EXPECT_EQ(ReceiveBytes(client, 6), "answer");
+    ASSERT_TRUE(SendAll(client, "last"));
     shutdown(client.get(), SHUT_WR);
     EXPECT_EQ(ReadAll(peer), "last");
-    ASSERT_TRUE(Write(peer, "after the end"));
+    ASSERT_TRUE(SendAll(peer, "after the end"));
     peer.Reset();
     EXPECT_EQ(ReadAll(client), "after the end");
   }
@@ -98,16 +78,16 @@ TEST_F(ForwardTest, BothWaysAndBothHalvesOnBothAddresses) {
 TEST_F(ForwardTest, MebibytesBothWaysAtOnce) {
   LocalServer server(AF_INET);
   UniqueFd client = listener_.Connect();
-  ASSERT_TRUE(Write(client, server.line()));
+  ASSERT_TRUE(SendAll(client, server.line()));
   UniqueFd peer = server.Accept();
-  EXPECT_EQ(Read(client, 3), "OK\n");
+  EXPECT_EQ(ReceiveBytes(client, 3), "OK\n");
   std::string there;
   for (int i = 0; i < 16 << 20; ++i) there += static_cast<char>(i * 7 + i / 251);
   const std::string back(there.rbegin(), there.rend());
-  std::thread first([&] { EXPECT_TRUE(Write(client, there)); });
-  std::thread second([&] { EXPECT_TRUE(Write(peer, back)); });
-  std::thread third([&] { EXPECT_TRUE(Read(peer, there.size()) == there); });
-  EXPECT_TRUE(Read(client, back.size()) == back);
+  std::thread first([&] { EXPECT_TRUE(SendAll(client, there)); });
+  std::thread second([&] { EXPECT_TRUE(SendAll(peer, back)); });
+  std::thread third([&] { EXPECT_TRUE(ReceiveBytes(peer, there.size()) == there); });
+  EXPECT_TRUE(ReceiveBytes(client, back.size()) == back);
   first.join();
   second.join();
   third.join();
@@ -121,7 +101,7 @@ TEST_F(ForwardTest, WhatCannotBeConnectedIsOneLine) {
   }
   auto answer = [this](const std::string& line) {
     UniqueFd client = listener_.Connect();
-    Write(client, line);
+    SendAll(client, line);
     return ReadAll(client);
   };
   EXPECT_EQ(answer("CONNECT " + std::to_string(port) + "\n"),
@@ -137,9 +117,9 @@ TEST_F(ForwardTest, WhatCannotBeConnectedIsOneLine) {
 TEST_F(ForwardTest, AServerThatDiesEndsItsClients) {
   LocalServer server(AF_INET);
   UniqueFd client = listener_.Connect();
-  ASSERT_TRUE(Write(client, server.line()));
+  ASSERT_TRUE(SendAll(client, server.line()));
   UniqueFd peer = server.Accept();
-  EXPECT_EQ(Read(client, 3), "OK\n");
+  EXPECT_EQ(ReceiveBytes(client, 3), "OK\n");
   const linger reset = {1, 0};
   setsockopt(peer.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
   peer.Reset();
