@@ -48,9 +48,9 @@ Status CreateAndRun(TrialClient* client, const std::string& template_name, std::
   return client->Kill(sandbox.id);
 }
 
-// So many creates at once: the time of each, and until the last.
+// So many creates at once: the time of each, and until the last; adds those without a parked clone.
 Status Burst(const TrialNode& node, const std::string& template_name, uint64_t count,
-             std::vector<double>* each, double* all_ms) {
+             std::vector<double>* each, double* all_ms, uint64_t* unparked) {
   std::vector<std::string> ids;
   {
     Together together(count);
@@ -63,6 +63,7 @@ Status Burst(const TrialNode& node, const std::string& template_name, uint64_t c
                      std::lock_guard<std::mutex> guard(*together.mutex());
                      each->push_back(ms);
                      ids.push_back(sandbox.id);
+                     *unparked += !sandbox.was_parked;
                      return OkStatus();
                    });
     }
@@ -224,13 +225,20 @@ Status MeasureBursts(const TrialOptions& options, TrialNode* node, Report* repor
       Measurement one = {
           kAtOnce, Format("%llu, each, %s", static_cast<unsigned long long>(count), kind.c_str()),
           "ms"};
+      uint64_t unparked = 0;
       for (uint64_t round = 0; round < options.Rounds(count >= 50 ? 3 : 5); ++round) {
         CUBE_TRY(node->AwaitPool());
         std::vector<double> each;
         double all_ms = 0;
-        CUBE_TRY(Burst(*node, name, count, &each, &all_ms));
+        CUBE_TRY(Burst(*node, name, count, &each, &all_ms, &unparked));
         whole.samples.push_back(all_ms);
         one.samples.insert(one.samples.end(), each.begin(), each.end());
+      }
+      if (unparked != 0 && name == TrialNode::kWarm) {
+        report->warnings.push_back(
+            Format("%llu creates of bursts of %llu found no parked clone, with a pool that was full",
+                   static_cast<unsigned long long>(unparked),
+                   static_cast<unsigned long long>(count)));
       }
       const auto x = static_cast<double>(count);
       all.points.push_back({x, Summarise(whole.samples).p50});
