@@ -102,35 +102,27 @@ std::string TraceAnswer(NodeNetwork* network, const std::vector<net::bpf::trace_
   return json.EndArray().EndObject().text();
 }
 
-Outcome<std::string> Map(NodeNetwork* network, const std::string& id, const std::string& op,
-                         RequestFields* fields) {
-  POOL_ASSIGN(std::string protocol, fields->String("protocol", "tcp"));
-  POOL_ASSIGN(std::optional<uint64_t> host_port, fields->Number("host_port", 65535));
-  POOL_ASSIGN(std::optional<uint64_t> port, fields->Number("port", 65535));
-  POOL_TRY(fields->Finish());
-  if (protocol != "tcp" && protocol != "udp") {
-    return Refuse(Fault::kInvalid, "\"protocol\" is neither \"tcp\" nor \"udp\"");
-  }
+Task<Outcome<std::string>> Map(std::shared_ptr<Sandbox> sandbox, std::string op,
+                               RequestFields* fields) {
+  POOL_CO_ASSIGN(std::string protocol, fields->String("protocol", "tcp"));
+  POOL_CO_ASSIGN(std::optional<uint64_t> host_port, fields->Number("host_port", 65535));
   net::PortMapping mapping;
   mapping.protocol = protocol == "tcp" ? 6 : 17;
   mapping.host_port = static_cast<uint16_t>(host_port.value_or(0));
-  mapping.port = static_cast<uint16_t>(port.value_or(0));
-  Status done = OkStatus();
   if (op == "net.map") {
-    done = network->fabric().MapPort(id, mapping);
-  } else {
-    bool is_its_own = false;
-    for (const net::PortMapping& each : network->fabric().Ports(id)) {
-      is_its_own |= each.protocol == mapping.protocol && each.host_port == mapping.host_port;
-    }
-    if (!is_its_own) {
-      return Refuse(Fault::kNotFound, "port %u does not lead to sandbox %s", mapping.host_port,
-                    id.c_str());
-    }
-    done = network->fabric().UnmapPort(mapping.protocol, mapping.host_port);
+    POOL_CO_ASSIGN(std::optional<uint64_t> port, fields->Number("port", 65535));
+    mapping.port = static_cast<uint16_t>(port.value_or(0));
   }
-  if (!done.ok()) return Refuse(Fault::kInvalid, "%s", done.error().message().c_str());
-  return std::string("{\"ok\":true}");
+  POOL_CO_TRY(fields->Finish());
+  if (protocol != "tcp" && protocol != "udp") {
+    co_return Refuse(Fault::kInvalid, "\"protocol\" is neither \"tcp\" nor \"udp\"");
+  }
+  if (op == "net.map") {
+    POOL_CO_TRY(co_await sandbox->MapPort(mapping));
+  } else {
+    POOL_CO_TRY(co_await sandbox->UnmapPort(mapping.protocol, mapping.host_port));
+  }
+  co_return std::string("{\"ok\":true}");
 }
 
 }  // namespace
@@ -198,7 +190,7 @@ Task<Outcome<std::string>> NetworkOperation(Node* node, std::string op, RequestF
     POOL_CO_TRY(co_await sandbox->SetNetwork(std::move(policy)));
     co_return std::string("{\"ok\":true}");
   }
-  if (op == "net.map" || op == "net.unmap") co_return Map(network, id, op, fields);
+  if (op == "net.map" || op == "net.unmap") co_return co_await Map(sandbox, op, fields);
   co_return Refuse(Fault::kInvalid, "unknown operation \"%.64s\"", op.c_str());
 }
 

@@ -57,12 +57,13 @@ struct SandboxRecord {
   std::vector<std::string> environment;         // NAME=VALUE
   std::map<std::string, std::string> metadata;  // the client's
   std::string annotation;                       // a front end's own words; forks have them as well
-  std::string base;      // the snapshot's folder that its memory is a mapping of
-  std::string snapshot;  // paused: the folder it is resumed from
-  std::string pending;   // the folder that is being written
-  std::string reason;    // dead: why
-  net::Policy network;   // what it may reach
-  std::string vsock;     // where host clients find the guest's AF_VSOCK ports
+  std::string base;                     // the snapshot's folder that its memory is a mapping of
+  std::string snapshot;                 // paused: the folder it is resumed from
+  std::string pending;                  // the folder that is being written
+  std::string reason;                   // dead: why
+  net::Policy network;                  // what it may reach
+  std::vector<net::PortMapping> ports;  // of the host's that lead to it while it runs
+  std::string vsock;                    // where host clients find the guest's AF_VSOCK ports
 };
 
 // A snapshot on disk.

@@ -60,7 +60,12 @@ Outcome<Done> Sandbox::Settle(const std::shared_ptr<Vm>& vm) {
 
 Outcome<UniqueFd> Sandbox::AttachNetwork() {
   if (context_->network == nullptr) return UniqueFd();
-  return context_->network->Attach(record_.id, record_.network);
+  POOL_ASSIGN(UniqueFd tap, context_->network->Attach(record_.id, record_.network));
+  for (const net::PortMapping& mapping : record_.ports) {
+    Status mapped = context_->network->fabric().MapPort(record_.id, mapping);
+    if (!mapped.ok()) spdlog::warn("sandbox {}: {}", record_.id, mapped.error().message());
+  }
+  return tap;
 }
 
 Task<Outcome<Done>> Sandbox::SetNetwork(net::Policy policy) {
@@ -77,6 +82,43 @@ Task<Outcome<Done>> Sandbox::SetNetwork(net::Policy policy) {
     (void)context_->network->SetPolicy(record_.id, record_.network);
   }
   co_return set;
+}
+
+Task<Outcome<Done>> Sandbox::MapPort(net::PortMapping mapping) {
+  auto self = shared_from_this();
+  AsyncLock::Guard guard = co_await lock_.Acquire();
+  POOL_CO_TRY(Require(SandboxState::kRunning));
+  Status mapped = context_->network->fabric().MapPort(record_.id, mapping);
+  if (!mapped.ok()) {
+    co_return Refuse(Fault::kInvalid, "%s", mapped.error().message().c_str());
+  }
+  if (std::ranges::count(record_.ports, mapping) != 0) co_return Done();
+  record_.ports.push_back(mapping);
+  Outcome<Done> entered = Enter(record_.state, Durability::kHard);
+  if (entered.ok()) co_return entered;
+  record_.ports.pop_back();
+  (void)context_->network->fabric().UnmapPort(mapping.protocol, mapping.host_port);
+  co_return entered;
+}
+
+Task<Outcome<Done>> Sandbox::UnmapPort(uint8_t protocol, uint16_t host_port) {
+  auto self = shared_from_this();
+  AsyncLock::Guard guard = co_await lock_.Acquire();
+  if (record_.state != SandboxState::kPaused) POOL_CO_TRY(Require(SandboxState::kRunning));
+  auto is_it = [&](const net::PortMapping& each) {
+    return each.protocol == protocol && each.host_port == host_port;
+  };
+  auto found = std::ranges::find_if(record_.ports, is_it);
+  if (found == record_.ports.end()) {
+    co_return Refuse(Fault::kNotFound, "port %u does not lead to sandbox %s", host_port,
+                     record_.id.c_str());
+  }
+  // It may be another's by now.
+  if (std::ranges::any_of(context_->network->fabric().Ports(record_.id), is_it)) {
+    (void)context_->network->fabric().UnmapPort(protocol, host_port);
+  }
+  record_.ports.erase(found);
+  co_return Enter(record_.state, Durability::kHard);
 }
 
 Task<Outcome<Done>> Sandbox::Begin(std::shared_ptr<Vm> vm, Capacity::Lease lease) {

@@ -44,6 +44,9 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   Task<Outcome<Done>> Annotate(std::string annotation);
   // What it may reach from now on.
   Task<Outcome<Done>> SetNetwork(net::Policy policy);
+  // Leads a port of the host's to it, and again whenever it is resumed, if the port is free then.
+  Task<Outcome<Done>> MapPort(net::PortMapping mapping);
+  Task<Outcome<Done>> UnmapPort(uint8_t protocol, uint16_t host_port);
   // 0 seconds: at once.
   Task<Outcome<Done>> SetTimeout(uint32_t seconds);
   Task<Outcome<SnapshotRecord>> Snapshot(std::string name);

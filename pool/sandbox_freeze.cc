@@ -328,6 +328,7 @@ Task<Outcome<std::vector<std::shared_ptr<Sandbox>>>> Sandbox::AdoptClones(
     record.created_ms = WallClockMs();
     record.state = SandboxState::kRunning;
     record.pending.clear();
+    record.ports.clear();
     auto vm = Vm::Connect(context_->io, record.id, context_->launcher->ControlPath(record.id));
     if (!vm.ok()) {
       all = vm.refusal();

@@ -1,5 +1,6 @@
 #include "pool/store.h"
 
+#include <array>
 #include <boost/json.hpp>
 #include <iterator>
 
@@ -50,18 +51,26 @@ Result<Strings> FromText(const std::string& text, const std::string& id) {
   return Errorf("the store: sandbox %s has damaged words: %.100s", id.c_str(), text.c_str());
 }
 
-// A policy as {"allow":[...],"deny":[...],"internet":...,"bytes":N,"packets":N}.
-std::string PolicyText(const net::Policy& policy) {
+// A policy and ports as {"allow":[...],"deny":[...],"internet":...,"bytes":N,"packets":N,
+// "ports":[[PROTOCOL,HOST-PORT,PORT],...]}.
+std::string NetworkText(const SandboxRecord& record) {
+  const net::Policy& policy = record.network;
   json::object text;
   text["allow"] = json::value_from(policy.AllowText());
   text["deny"] = json::value_from(policy.DenyText());
   text["internet"] = policy.internet;
   text["bytes"] = policy.bytes_per_second;
   text["packets"] = policy.packets_per_second;
+  json::array ports;
+  for (const net::PortMapping& port : record.ports) {
+    ports.push_back(json::array({port.protocol, port.host_port, port.port}));
+  }
+  text["ports"] = std::move(ports);
   return json::serialize(text);
 }
 
-Result<net::Policy> PolicyOf(const std::string& text, const std::string& id) {
+Status ReadNetwork(const std::string& text, SandboxRecord* record) {
+  const std::string& id = record->id;
   json::error_code failed;
   json::value value = json::parse(text, failed);
   const json::object* object = failed ? nullptr : value.if_object();
@@ -84,7 +93,15 @@ Result<net::Policy> PolicyOf(const std::string& text, const std::string& id) {
     auto whole = json::try_value_to<uint64_t>(*number);
     if (whole) *limit = *whole;
   }
-  return policy;
+  record->network = std::move(policy);
+  const json::value* ports = object->if_contains("ports");
+  if (ports == nullptr) return OkStatus();
+  auto known = json::try_value_to<std::vector<std::array<uint16_t, 3>>>(*ports);
+  if (!known) return Errorf("the store: sandbox %s has damaged ports", id.c_str());
+  for (auto [protocol, host_port, port] : *known) {
+    record->ports.push_back({static_cast<uint8_t>(protocol), host_port, port});
+  }
+  return OkStatus();
 }
 
 }  // namespace
@@ -156,7 +173,7 @@ Status Store::Put(const SandboxRecord& record, Durability durability) {
   put.Bind(17, ToText(record.metadata)).Bind(18, record.base).Bind(19, record.snapshot);
   put.Bind(20, record.pending).Bind(21, record.reason).Bind(22, record.vsock);
   put.Bind(23, record.annotation);
-  put.Bind(24, PolicyText(record.network));
+  put.Bind(24, NetworkText(record));
   return put.Run();
 }
 
@@ -201,7 +218,7 @@ Result<std::vector<SandboxRecord>> Store::Sandboxes() {
     record.reason = all.Text(20);
     record.vsock = all.Text(21);
     record.annotation = all.Text(22);
-    CUBE_ASSIGN(record.network, PolicyOf(all.Text(23), record.id));
+    CUBE_TRY(ReadNetwork(all.Text(23), &record));
     records.push_back(std::move(record));
   }
 }

@@ -48,6 +48,7 @@ SandboxRecord Example() {
   record.annotation = "{\"a\":1}";
   record.network = net::Policy::Parse({"1.1.1.1:53/udp", "*.x.org"}, {"0.0.0.0/0"}, true).value();
   record.network.bytes_per_second = 5'000'000'000;
+  record.ports = {{6, 18000, 80}, {17, 65535, 1}};
   return record;
 }
 
@@ -80,6 +81,7 @@ TEST_F(StoreTest, EverythingComesBack) {
   EXPECT_EQ(found.vsock, "/v");
   EXPECT_EQ(found.annotation, record.annotation);
   EXPECT_TRUE(found.network == record.network);
+  EXPECT_EQ(found.ports, record.ports);
   auto snapshots = store.Snapshots().value();
   ASSERT_EQ(snapshots.size(), 1u);
   EXPECT_TRUE(snapshots[0].named);

@@ -3,6 +3,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <fstream>
+#include <iterator>
 #include <thread>
 
 #include "base/result.h"
@@ -102,7 +104,8 @@ class NodeNetworkTest : public FabricFixture, public ::testing::WithParamInterfa
     const std::string vsock = Format("/tmp/network-test-%d.vsock", getpid());
     node_.emplace(
         "[pool]\nsize = 1\n[network]\nenabled = true\nprefix = \"n\"\ntaps = 2\n"
-        "dns = [\"192.0.2.80\"]\n",
+        "dns = [\"192.0.2.80\"]\n" +
+            more_,
         std::vector<std::string>{"--net", "cube", "--vsock", vsock});
     node_->SetJail(GetParam());
     node_->Start();
@@ -163,8 +166,34 @@ class NodeNetworkTest : public FabricFixture, public ::testing::WithParamInterfa
       "echo hello | nc 169.254.169.254 80 2> /dev/null || echo refused";
   static Object Some() { return {{"allow", {"192.0.2.0/24"}}, {"deny", {"0.0.0.0/0"}}}; }
 
+  std::string more_;  // of [network]
   std::optional<NodeDaemon> node_;
 };
+
+// A host that cannot have the fabric: its sandboxes have no network rather than an open one.
+class NodeWithoutNetworkTest : public NodeNetworkTest {
+ protected:
+  void SetUp() override {
+    more_ = "uplink = \"nowhere\"\n";
+    NodeNetworkTest::SetUp();
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Jail, NodeWithoutNetworkTest, ::testing::Values(true),
+                         [](const auto&) { return "With"; });
+
+TEST_P(NodeWithoutNetworkTest, LinksAreDown) {
+  std::string id = node_->Create(Some());
+  ASSERT_FALSE(id.empty());
+  EXPECT_EQ(InGuest(id, "cat /sys/class/net/eth0/carrier"), "0\n");
+  EXPECT_EQ(Text(node_->Ask("net.list"), "error"), "this node's sandboxes have no network");
+  std::ifstream log(node_->home() + "/cubed.log");
+  std::string text((std::istreambuf_iterator<char>(log)), {});
+  EXPECT_NE(text.find("SANDBOXES HAVE NO NETWORK: network.uplink: there is no Ethernet interface "
+                      "\"nowhere\"\n"),
+            std::string::npos)
+      << text;
+}
 
 INSTANTIATE_TEST_SUITE_P(Jail, NodeNetworkTest, ::testing::Bool(),
                          [](const auto& info) { return info.param ? "With" : "Without"; });
@@ -255,10 +284,55 @@ TEST_P(NodeNetworkTest, NamesAndPorts) {
                             get("198.51.100.7", "good.example.com")),
             "Host: good.example.com\r\nrefused\nrefused\nrefused\nrefused\n");
   EXPECT_EQ(other.served(), 0u);
-  // A port of the host's leads to it.
-  EXPECT_TRUE(
-      IsOk(node_->Ask({{"op", "net.map"}, {"id", id}, {"host_port", 18000}, {"port", 80}})));
-  EXPECT_EQ(Connect(world_->Socket(SOCK_STREAM), kHost, 18000), ECONNREFUSED);
+}
+
+TEST_P(NodeNetworkTest, PortsOutliveAPause) {
+  std::string id = node_->Create(), other = node_->Create();
+  auto map = [&](const std::string& sandbox, int host_port) {
+    return node_->Ask({{"op", "net.map"}, {"id", sandbox}, {"host_port", host_port}, {"port", 80}});
+  };
+  // A port that leads to a guest, in which nobody listens; the host's own timeouts are longer.
+  auto leads = [&](uint16_t host_port) {
+    return Connect(world_->Socket(SOCK_STREAM), kHost, host_port) == ECONNREFUSED &&
+           Network(id).at("packets_in").to_number<uint64_t>() > 0;
+  };
+  EXPECT_TRUE(IsOk(map(id, 18000)));
+  EXPECT_TRUE(IsOk(map(id, 18001)));
+  EXPECT_EQ(Text(map(other, 18000), "error"),
+            "port 18000 leads to another sandbox, or another port, already");
+  EXPECT_TRUE(leads(18000));
+  ASSERT_TRUE(IsOk(node_->Ask("sandbox.pause", id)));
+  EXPECT_TRUE(IsOk(map(other, 18001)));
+  node_->Crash();
+  node_->Start();
+  ASSERT_TRUE(IsOk(node_->Ask("sandbox.resume", id)));
+  EXPECT_EQ(json::serialize(Network(id).at("ports")),
+            "[{\"protocol\":\"tcp\",\"host_port\":18000,\"port\":80}]");
+  EXPECT_TRUE(leads(18000));
+  Object unmap = {{"op", "net.unmap"}, {"id", id}, {"host_port", 18001}};
+  EXPECT_TRUE(IsOk(node_->Ask(unmap)));
+  EXPECT_EQ(Text(node_->Ask(unmap), "code"), "not_found");
+  EXPECT_EQ(Network(other).at("ports").as_array().size(), 1u);
+}
+
+TEST_P(NodeNetworkTest, RefusalsAreTold) {
+  std::string id = node_->Create();
+  // From when on somebody asks.
+  EXPECT_TRUE(IsOk(node_->Ask("net.trace")));
+  EXPECT_EQ(InGuest(id, "echo | nc 10.1.2.3 25 2> /dev/null || echo refused"), "refused\n");
+  // Once each: the guest's kernel may have tried other things.
+  Object told = node_->Ask("net.trace");
+  std::vector<std::string> of_it;
+  for (const json::value& one : told.at("verdicts").as_array()) {
+    if (Text(one.as_object(), "remote") == "10.1.2.3:25") of_it.push_back(json::serialize(one));
+  }
+  ASSERT_EQ(of_it.size(), 1u) << json::serialize(told);
+  for (const std::string& part :
+       {"\"id\":\"" + id + "\"", std::string("\"protocol\":\"tcp\""),
+        std::string("\"direction\":\"out\""), std::string("\"verdict\":\"fixed\"")}) {
+    EXPECT_NE(of_it[0].find(part), std::string::npos) << of_it[0];
+  }
+  EXPECT_GE(Network(id).at("denied").to_number<uint64_t>(), 1u);
 }
 
 }  // namespace
