@@ -14,6 +14,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/monotonic.h"
 #include "guestkernel/agent/child_pipe.h"
 #include "guestkernel/agent/envd/session.h"
 #include "guestkernel/agent/launch.h"
@@ -34,6 +35,8 @@ constexpr size_t kSmallPiece = 4096;
 constexpr int kReadsATurn = 16;
 // The terminals' group on Debian, which write(1) and others are of.
 constexpr gid_t kTerminalGroup = 5;
+// For so long after a terminal was resized nobody but a shell by mistake puts the old size back.
+constexpr uint64_t kSettling = 5'000'000'000;
 
 ProcessEnd Describe(int wait_status) {
   ProcessEnd end;
@@ -262,6 +265,7 @@ bool Process::ReadOnce(Source* source) {
     return false;
   }
   const size_t size = static_cast<size_t>(n);
+  if (size_before_) KeepSize();
   for (Listener* listener : listeners_) listener->OnOutput(source->stream, {scratch.data(), size});
   // A pipe gives all it has if there is room: no second call to find it empty, unless to find that
   // it has ended. A terminal gives less.
@@ -380,8 +384,21 @@ Outcome<bool> Process::Resize(TerminalSize size) {
   if (ioctl(sources_[0].fd.get(), TIOCSWINSZ, &window) < 0) {
     return FromErrno(errno, "cannot resize the terminal");
   }
-  request_.terminal = size;
+  size_before_ = std::exchange(request_.terminal, size);
+  resized_ = MonotonicNow();
   return true;
+}
+
+void Process::KeepSize() {
+  const winsize before = WindowSize(*size_before_), wanted = WindowSize(*request_.terminal);
+  if (MonotonicNow() - resized_ > kSettling) {
+    size_before_.reset();
+    return;
+  }
+  winsize now = {};
+  if (ioctl(sources_[0].fd.get(), TIOCGWINSZ, &now) < 0) return;
+  if (now.ws_row != before.ws_row || now.ws_col != before.ws_col) return;
+  ioctl(sources_[0].fd.get(), TIOCSWINSZ, &wanted);
 }
 
 Outcome<bool> Process::Signal(int number) {

@@ -120,6 +120,9 @@ class Process : public std::enable_shared_from_this<Process> {
   void PumpSource(Source* source);
   // True if there is more to be read at once.
   bool ReadOnce(Source* source);
+  // A shell that asks for its terminal's size and sets it again (readline does before each prompt)
+  // may put back the one of before: its next output shows that it may have.
+  void KeepSize();
   bool HasRoom() const;
   void CloseSource(Source* source);
   void PumpInput();
@@ -145,6 +148,8 @@ class Process : public std::enable_shared_from_this<Process> {
   std::optional<ProcessEnd> coming_end_;
   std::optional<ProcessEnd> end_;
   EventLoop::TimerId deadline_ = EventLoop::kNoTimer;
+  std::optional<TerminalSize> size_before_;  // that of the terminal, until it was resized
+  uint64_t resized_ = 0;                     // when
 };
 
 }  // namespace cube::agent::envd

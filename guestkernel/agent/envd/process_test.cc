@@ -351,6 +351,36 @@ TEST_F(ProcessTest, ATerminalIsOneAndHasASize) {
   EXPECT_EQ(all.out, "");
 }
 
+TEST_F(ProcessTest, ASizeThatAShellPutsBackIsSetAgain) {
+  SandboxClient client = Connect();
+  ASSERT_TRUE(client.Open(
+      kStart, Shell("stty size; read x; stty rows 33 cols 101; echo put back; read x; stty size; "
+                    "stty rows 7 cols 77; echo its own; read x; stty size",
+                    R"(,"pty":{"size":{"cols":101,"rows":33}})")));
+  Transcript start = ReadEvents(&client, [](const Transcript& all) {
+    return all.terminal.find("33 101\r\n") != std::string::npos;
+  });
+  SandboxClient other = Connect();
+  auto answer = [&] {
+    EXPECT_EQ(other.ErrorOf(kSendInput, Select(start.pid, R"(,"input":{"pty":"Cg=="})")), "");
+  };
+  EXPECT_EQ(other.ErrorOf("/process.Process/Update",
+                          Select(start.pid, R"(,"pty":{"size":{"cols":50,"rows":20}})")),
+            "");
+  answer();
+  ReadEvents(&client, [](const Transcript& all) {
+    return all.terminal.find("put back") != std::string::npos;
+  });
+  answer();
+  Transcript own = ReadEvents(&client, [](const Transcript& all) {
+    return all.terminal.find("its own") != std::string::npos;
+  });
+  EXPECT_NE(own.terminal.find("20 50\r\n"), std::string::npos) << own.terminal;
+  answer();
+  Transcript end = ReadEvents(&client);
+  EXPECT_NE(end.terminal.find("7 77\r\n"), std::string::npos) << end.terminal;
+}
+
 TEST_F(ProcessTest, AKilledTerminalIsReapedAtOnce) {
   SandboxClient client = Connect();
   ASSERT_TRUE(client.Open(kStart, Shell("sleep 1000", R"(,"pty":{"size":{"cols":80,"rows":24}})")));
