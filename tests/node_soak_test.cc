@@ -26,7 +26,7 @@ namespace fs = std::filesystem;
 namespace json = boost::json;
 
 constexpr int kClients = 3;
-// Something is killed once so many requests were answered.
+// Something is killed once so many requests were carried out.
 constexpr uint64_t kBetweenKills = 12;
 
 // Sandboxes that a client was told of, until it asks for their end.
@@ -68,8 +68,8 @@ class Soak {
     while (std::chrono::steady_clock::now() < end) {
       {
         std::unique_lock<std::mutex> guard(mutex_);
-        const uint64_t due = answers_ + kBetweenKills;
-        answered_.wait_until(guard, end, [&] { return answers_ >= due; });
+        const uint64_t due = done_ + kBetweenKills;
+        answered_.wait_until(guard, end, [&] { return done_ >= due; });
       }
       KillSomething();
       ++kills;
@@ -144,8 +144,8 @@ class Soak {
   void KillSomething() {
     if (random_() % 4 == 0) {
       ++crashes_;
-      node_.Crash();
       SetUp(false);
+      node_.Crash();
       if (random_() % 2 == 0) KillOneProcess();
       node_.Start();
       SetUp(true);
