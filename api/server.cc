@@ -103,16 +103,20 @@ Task<void> Server::Serve(tcp::socket socket, std::string peer) {
     std::shared_ptr<size_t> count;
   } counted(count_);
   Socket plain(io_);
+  std::shared_ptr<TlsEnd::Session> session;
   if (tls_ != nullptr) {
-    auto ended = co_await tls_->Accept(std::move(socket));
-    if (!ended) co_return;
-    plain = std::move(*ended);
+    auto client = co_await tls_->Accept(std::move(socket));
+    if (!client) co_return;
+    plain = std::move(client->socket);
+    session = std::move(client->session);
   } else {
     plain = Socket(std::move(socket));
   }
   auto connection =
       std::make_shared<Connection>(io_, std::move(plain), std::move(peer), config_, &handlers_);
   co_await connection->Serve();
+  // It counts until then.
+  if (session != nullptr) co_await TlsEnd::Finish(std::move(session));
 }
 
 }  // namespace cube::api

@@ -17,20 +17,33 @@ using pool::kAsTuple;
 
 constexpr size_t kPiece = 16 * 1024;
 constexpr pool::milliseconds kHandshakeLimit(10'000);
+constexpr pool::milliseconds kFinishLimit(5'000);
 
-struct Session {
+using Shared = std::shared_ptr<TlsEnd::Session>;
+
+}  // namespace
+
+struct TlsEnd::Session {
   Session(asio::ip::tcp::socket client, ssl::context& context, asio::io_context& io)
-      : stream(std::move(client), context), plain(io) {}
+      : stream(std::move(client), context),
+        plain(io),
+        ended(io, asio::steady_timer::time_point::max()) {}
   ssl::stream<asio::ip::tcp::socket> stream;
   Socket plain;
+  asio::steady_timer ended;  // cancelled when it has
+  bool closed = false;
   void Close() {
+    closed = true;
     error_code ignored;
     stream.lowest_layer().close(ignored);
     plain.close(ignored);
+    ended.cancel();
   }
 };
 
-Task<void> Decrypt(std::shared_ptr<Session> session, std::shared_ptr<void> /*lives as long*/) {
+namespace {
+
+Task<void> Decrypt(Shared session, std::shared_ptr<void> /*lives as long*/) {
   auto piece = std::make_unique<char[]>(kPiece);
   for (;;) {
     auto [failed, size] =
@@ -44,7 +57,7 @@ Task<void> Decrypt(std::shared_ptr<Session> session, std::shared_ptr<void> /*liv
   session->plain.shutdown(Socket::shutdown_send, ignored);
 }
 
-Task<void> Encrypt(std::shared_ptr<Session> session, std::shared_ptr<void> /*lives as long*/) {
+Task<void> Encrypt(Shared session, std::shared_ptr<void> /*lives as long*/) {
   auto piece = std::make_unique<char[]>(kPiece);
   for (;;) {
     auto [failed, size] =
@@ -85,7 +98,7 @@ Result<std::unique_ptr<TlsEnd>> TlsEnd::Create(asio::io_context& io, const std::
   return std::unique_ptr<TlsEnd>(new TlsEnd(io, std::move(context)));
 }
 
-Task<std::optional<Socket>> TlsEnd::Accept(asio::ip::tcp::socket client) {
+Task<std::optional<TlsEnd::Client>> TlsEnd::Accept(asio::ip::tcp::socket client) {
   auto context = context_;
   auto session = std::make_shared<Session>(std::move(client), context->context, io_);
   asio::steady_timer timer(io_, kHandshakeLimit);
@@ -104,7 +117,15 @@ Task<std::optional<Socket>> TlsEnd::Accept(asio::ip::tcp::socket client) {
   outer.assign(asio::local::stream_protocol(), ends[1], bad);
   pool::Spawn(io_, Decrypt(session, context));
   pool::Spawn(io_, Encrypt(session, context));
-  co_return outer;
+  co_return Client{std::move(outer), std::move(session)};
+}
+
+Task<void> TlsEnd::Finish(std::shared_ptr<Session> session) {
+  if (!session->closed) {
+    session->ended.expires_after(kFinishLimit);
+    co_await session->ended.async_wait(kAsTuple);
+  }
+  session->Close();
 }
 
 }  // namespace cube::api

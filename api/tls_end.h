@@ -21,9 +21,19 @@ class TlsEnd {
                                                 const std::string& key);
   ~TlsEnd();
 
-  // Shakes hands within ten seconds; nothing if that fails. What comes out serves as long as the
-  // client is there, whatever becomes of this object.
-  Task<std::optional<Socket>> Accept(asio::ip::tcp::socket client);
+  // A client whose hands were shaken. It serves as long as it is there, whatever becomes of the
+  // TlsEnd.
+  struct Session;
+  struct Client {
+    Socket socket;  // in plain text
+    std::shared_ptr<Session> session;
+  };
+
+  // Shakes hands within ten seconds; nothing if that fails.
+  Task<std::optional<Client>> Accept(asio::ip::tcp::socket client);
+  // To be waited for once the client's plain socket is closed: what was written to it still gets to
+  // the client, but one that does not take it within five seconds is given up.
+  static Task<void> Finish(std::shared_ptr<Session> session);
 
  private:
   struct Context;
