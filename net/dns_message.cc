@@ -97,6 +97,19 @@ void Put16(std::vector<uint8_t>* bytes, uint32_t value) {
   bytes->push_back(static_cast<uint8_t>(value));
 }
 
+template <typename Address>
+void PutRecord(std::vector<uint8_t>* bytes, uint16_t type, const DnsAddressOf<Address>& record) {
+  Put16(bytes, 0xc000 | kHeader);  // the question's name
+  Put16(bytes, type);
+  Put16(bytes, kClassIn);
+  Put16(bytes, record.ttl >> 16);
+  Put16(bytes, record.ttl & 0xffff);
+  Put16(bytes, sizeof(Address));
+  uint8_t address[sizeof(Address)];
+  memcpy(address, &record.address, sizeof address);
+  bytes->insert(bytes->end(), address, address + sizeof address);
+}
+
 std::vector<uint8_t> Header(uint16_t id, uint16_t flags, size_t answers) {
   std::vector<uint8_t> bytes;
   Put16(&bytes, id);
@@ -171,6 +184,12 @@ Result<DnsAnswer> ParseDnsAnswer(std::span<const uint8_t> message, const DnsQues
       if (reader.ok() && answer.addresses.size() < kMaxAddresses) {
         answer.addresses.push_back({htonl(address), ttl});
       }
+    } else if (is_named && kind == kDnsTypeAaaa && size == 16) {
+      bpf::address6 address;
+      for (uint32_t& word : address.words) word = htonl(reader.Get32());
+      if (reader.ok() && answer.addresses6.size() < kMaxAddresses) {
+        answer.addresses6.push_back({address, ttl});
+      }
     } else {
       reader.Skip(size);
     }
@@ -189,22 +208,14 @@ std::vector<uint8_t> MakeDnsQuery(const DnsQuestion& question, uint16_t id) {
 }
 
 std::vector<uint8_t> MakeDnsAnswer(const DnsQuestion& question, DnsCode code,
-                                   const std::vector<DnsAddress>& addresses) {
+                                   const std::vector<DnsAddress>& addresses,
+                                   const std::vector<DnsAddress6>& addresses6) {
   uint16_t flags = kFlagAnswer | kFlagRecursive | static_cast<uint16_t>(code);
   if (question.recursion_desired) flags |= kFlagRecursion;
-  std::vector<uint8_t> bytes = Header(question.id, flags, addresses.size());
+  std::vector<uint8_t> bytes = Header(question.id, flags, addresses.size() + addresses6.size());
   bytes.insert(bytes.end(), question.bytes.begin(), question.bytes.end());
-  for (const DnsAddress& each : addresses) {
-    Put16(&bytes, 0xc000 | kHeader);  // the question's name
-    Put16(&bytes, kDnsTypeA);
-    Put16(&bytes, kClassIn);
-    Put16(&bytes, each.ttl >> 16);
-    Put16(&bytes, each.ttl & 0xffff);
-    Put16(&bytes, 4);
-    uint8_t address[4];
-    memcpy(address, &each.address, 4);
-    bytes.insert(bytes.end(), address, address + 4);
-  }
+  for (const DnsAddress& each : addresses) PutRecord(&bytes, kDnsTypeA, each);
+  for (const DnsAddress6& each : addresses6) PutRecord(&bytes, kDnsTypeAaaa, each);
   return bytes;
 }
 

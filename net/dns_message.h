@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "net/bpf/maps.h"
 
 namespace cube::net {
 
@@ -27,19 +28,24 @@ struct DnsQuestion {
   std::vector<uint8_t> bytes;  // as it stands in the message, for an answer to repeat
 };
 
-struct DnsAddress {
-  uint32_t address = 0;  // network order
-  uint32_t ttl = 0;      // seconds
+// `Address`: uint32_t or bpf::address6, in network order.
+template <typename Address>
+struct DnsAddressOf {
+  Address address = {};
+  uint32_t ttl = 0;  // seconds
 
-  bool operator==(const DnsAddress&) const = default;
+  bool operator==(const DnsAddressOf&) const = default;
 };
+using DnsAddress = DnsAddressOf<uint32_t>;
+using DnsAddress6 = DnsAddressOf<bpf::address6>;
 
 struct DnsAnswer {
   DnsCode code = DnsCode::kNoError;
   uint8_t raw_code = 0;
   bool truncated = false;
-  std::vector<DnsAddress>
-      addresses;  // of the name that was asked for, or of what it is an alias of
+  // Of the name that was asked for, or of what it is an alias of.
+  std::vector<DnsAddress> addresses;
+  std::vector<DnsAddress6> addresses6;
 };
 
 // A query with one question of class IN.
@@ -52,7 +58,8 @@ Result<DnsAnswer> ParseDnsAnswer(std::span<const uint8_t> message, const DnsQues
 std::vector<uint8_t> MakeDnsQuery(const DnsQuestion& question, uint16_t id);
 // An answer; with kNoError and no addresses it says that there are none of that type.
 std::vector<uint8_t> MakeDnsAnswer(const DnsQuestion& question, DnsCode code,
-                                   const std::vector<DnsAddress>& addresses = {});
+                                   const std::vector<DnsAddress>& addresses = {},
+                                   const std::vector<DnsAddress6>& addresses6 = {});
 // The answer of a name that does not exist, and others without addresses, by its number.
 std::vector<uint8_t> MakeDnsError(const DnsQuestion& question, uint8_t code);
 

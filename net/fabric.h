@@ -37,7 +37,10 @@ struct FabricOptions {
   uint32_t max_flows = 16384;  // of one sandbox
   uint16_t resolver_port = 0;  // of the host-side address; 0: none
   uint16_t peek_port = 0;
-  uint32_t owner = 0;  // the user who may open TAPs
+  uint16_t peek_port6 = 0;
+  bool ipv6 = false;                  // carried where the uplink has a global address of it
+  std::vector<Network6> exceptions6;  // likewise
+  uint32_t owner = 0;                 // the user who may open TAPs
 };
 
 // A TAP that is lent to a machine which has no sandbox yet.
@@ -82,6 +85,7 @@ class Fabric {
 
   // Lets a name's address be reached for a while: by the resolver. Network order.
   void OpenAddress(uint32_t slot, uint32_t address, uint32_t seconds);
+  void OpenAddress6(uint32_t slot, const bpf::address6& address, uint32_t seconds);
 
   // Ids and slots of all sandboxes that have one.
   const std::map<std::string, uint32_t>& sandboxes() const { return sandboxes_; }
@@ -90,6 +94,7 @@ class Fabric {
   const Policy* PolicyOf(uint32_t slot) const;
   // Whose it is; empty if nobody's. By the address that the host knows it by, network order.
   uint32_t SlotByAddress(uint32_t host_address) const;
+  uint32_t SlotByAddress6(const bpf::address6& host_address) const;
   bpf::slot SlotState(uint32_t slot) const { return programs_->slots()[slot]; }
   std::string TapName(uint32_t slot) const;
   Traffic TrafficOf(uint32_t slot) const;
@@ -102,10 +107,15 @@ class Fabric {
   Status RefreshAddresses();
   // Which reasons `cube net trace` is told of; 0: none.
   void SetTrace(uint32_t reasons);
-  void SetProxyPorts(uint16_t resolver_port, uint16_t peek_port);
+  void SetProxyPorts(uint16_t resolver_port, uint16_t peek_port, uint16_t peek_port6 = 0);
 
   Programs& programs() { return *programs_; }
   const FixedSet& fixed() const { return fixed_; }
+  const FixedSet6& fixed6() const { return fixed6_; }
+  // Why guests' IPv6 is refused; empty if it is carried.
+  std::string WhyNoIpv6() const;
+  // Whether the host has kHostAddress6, be IPv6 carried or not.
+  bool has_host_address6() const { return options_.ipv6 && host_lacks_ipv6_.empty(); }
   // The host's own address, as guests' traffic to its proxies goes to. Network order.
   uint32_t host_address() const { return settings_.host_address; }
   const std::string& uplink_name() const { return options_.uplink; }
@@ -116,7 +126,14 @@ class Fabric {
  private:
   Fabric(FabricOptions options, Netlink netlink, std::unique_ptr<Programs> programs);
 
+  struct Rules {
+    std::vector<CompiledRule> v4;
+    std::vector<CompiledRule6> v6;
+  };
+
   Status SetUpHost();
+  Status SetUpHostIpv6(const std::string& device);
+  Status RefreshAddresses6();
   Status FindUplink();
   Status WriteSettings();
   Status Recover();
@@ -125,20 +142,24 @@ class Fabric {
   Result<uint32_t> FreeSlot();
   uint32_t NextGeneration();
   void Clear(uint32_t slot);
-  void Retire(uint32_t generation, std::vector<CompiledRule> rules);
+  void Retire(uint32_t generation, Rules rules);
+  void RemoveOtherRules(const std::set<uint32_t>& generations);
   bpf::slot& At(uint32_t slot) { return programs_->slots()[slot]; }
 
   struct InForce {
     Policy policy;
     uint32_t generation = 0;
-    std::vector<CompiledRule> rules;
+    Rules rules;
   };
 
   FabricOptions options_;
   Netlink netlink_;
   std::unique_ptr<Programs> programs_;
   RuleTable rules_;
+  RuleTable6 rules6_;
   FixedSet fixed_;
+  FixedSet6 fixed6_;
+  std::string host_lacks_ipv6_;  // why
   bpf::settings settings_ = {};
   uint32_t generation_ = 0;
   uint32_t made_ = 0;        // slots 1 to this have been made
@@ -149,7 +170,7 @@ class Fabric {
   std::set<uint32_t> lent_;
   std::map<std::string, uint32_t> sandboxes_;
   std::map<uint32_t, InForce> policies_;
-  std::vector<std::pair<uint32_t, std::vector<CompiledRule>>> retired_;
+  std::vector<std::pair<uint32_t, Rules>> retired_;
 };
 
 }  // namespace cube::net

@@ -60,6 +60,13 @@ void Fabric::OpenAddress(uint32_t slot, uint32_t address, uint32_t seconds) {
   bpf_map_update_elem(programs_->maps().opened, &key, &value, BPF_ANY);
 }
 
+void Fabric::OpenAddress6(uint32_t slot, const bpf::address6& address, uint32_t seconds) {
+  if (!programs_->ipv6()) return;
+  bpf::v6::opened_key key = {slot, address};
+  bpf::opened value = {MonotonicNow() + uint64_t{seconds} * CUBE_SECOND, At(slot).epoch, 0};
+  bpf_map_update_elem(programs_->maps6().opened, &key, &value, BPF_ANY);
+}
+
 Traffic Fabric::TrafficOf(uint32_t slot) const {
   std::vector<bpf::slot_counters> all(static_cast<size_t>(libbpf_num_possible_cpus()));
   Traffic sum;

@@ -3,6 +3,7 @@
 
 #include "net/client_name.h"
 #include "net/dns_message.h"
+#include "net/network.h"
 
 namespace cube::net {
 namespace {
@@ -84,6 +85,21 @@ TEST(DnsMessageTest, WhatIsMadeReads) {
   ASSERT_TRUE(said.ok());
   EXPECT_EQ(said->addresses, (std::vector<DnsAddress>{{htonl(0x01020304), 30}}));
   EXPECT_EQ(ParseDnsAnswer(MakeDnsError(question, 3), question, question.id)->raw_code, 3);
+  // Of IPv6, whole or not.
+  auto six = ParseDnsQuery(Query({"a", "b"}, kDnsTypeAaaa)).value();
+  const bpf::address6 address = ToWire(ParseNetwork6("2001:db8::1")->address);
+  made = MakeDnsAnswer(six, DnsCode::kNoError, {}, {{address, 30}, {address, 31}});
+  said = ParseDnsAnswer(made, six, six.id);
+  ASSERT_TRUE(said.ok());
+  EXPECT_TRUE(said->addresses.empty());
+  EXPECT_EQ(said->addresses6, (std::vector<DnsAddress6>{{address, 30}, {address, 31}}));
+  for (size_t size = 0; size < made.size(); ++size) {
+    EXPECT_FALSE(ParseDnsAnswer(std::span(made).first(size), six, six.id).ok()) << size;
+  }
+  // One of another length is none.
+  made[made.size() - 17] = 15;
+  made.pop_back();
+  EXPECT_EQ(ParseDnsAnswer(made, six, six.id)->addresses6.size(), 1u);
 }
 
 // A ClientHello with these extensions, in records of at most `record` bytes.

@@ -1,6 +1,5 @@
 #include "net/netlink.h"
 
-#include <arpa/inet.h>
 #include <linux/if_arp.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
@@ -201,6 +200,35 @@ Result<std::vector<LinkAddress>> Netlink::Addresses() {
   return addresses;
 }
 
+Result<std::vector<LinkAddress6>> Netlink::Addresses6() {
+  Message message(RTM_GETADDR, NLM_F_DUMP);
+  ifaddrmsg wanted = {};
+  wanted.ifa_family = AF_INET6;
+  message.Append(wanted);
+  std::vector<LinkAddress6> addresses;
+  CUBE_TRY(Ask(&message, "the host's addresses of IPv6", [&](const nlmsghdr* one) {
+    if (one->nlmsg_type != RTM_NEWADDR || one->nlmsg_len < NLMSG_LENGTH(sizeof(ifaddrmsg))) return;
+    const auto* info = static_cast<const ifaddrmsg*>(NLMSG_DATA(one));
+    if (info->ifa_family != AF_INET6) return;
+    LinkAddress6 address;
+    address.index = info->ifa_index;
+    address.prefix = info->ifa_prefixlen;
+    uint32_t flags = info->ifa_flags;
+    // Of one with a peer the own one is "local".
+    std::optional<bpf::address6> local;
+    EachAttribute<ifaddrmsg>(one, [&](int type, std::span<const uint8_t> bytes) {
+      if (type == IFA_ADDRESS) Take(bytes, &address.address);
+      if (type == IFA_LOCAL) Take(bytes, &local.emplace());
+      if (type == IFA_FLAGS) Take(bytes, &flags);
+    });
+    if (local) address.address = *local;
+    if ((flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)) != 0) return;
+    address.lasting = (flags & (IFA_F_DEPRECATED | IFA_F_TEMPORARY)) == 0;
+    addresses.push_back(address);
+  }));
+  return addresses;
+}
+
 Result<uint32_t> Netlink::RouteTo(uint32_t address) {
   Message message(RTM_GETROUTE, 0);
   rtmsg wanted = {};
@@ -298,6 +326,35 @@ Status Netlink::AddRoute(uint32_t network, uint8_t prefix, uint32_t gateway) {
   return Do(&message, ("a route by " + AddressText(gateway)).c_str());
 }
 
+Status Netlink::AddAddress6(uint32_t index, const bpf::address6& address, uint8_t prefix) {
+  Message message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
+  ifaddrmsg which = {};
+  which.ifa_family = AF_INET6;
+  which.ifa_prefixlen = prefix;
+  which.ifa_flags = IFA_F_NODAD;
+  which.ifa_index = index;
+  message.Append(which);
+  message.Attribute(IFA_LOCAL, &address, sizeof address);
+  message.Attribute(IFA_ADDRESS, &address, sizeof address);
+  return Do(&message, ("giving an interface the address " + AddressText(address)).c_str());
+}
+
+Status Netlink::AddRoute6(const bpf::address6& network, uint8_t prefix,
+                          const bpf::address6& gateway) {
+  Message message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
+  rtmsg route = {};
+  route.rtm_family = AF_INET6;
+  route.rtm_dst_len = prefix;
+  route.rtm_table = RT_TABLE_MAIN;
+  route.rtm_protocol = RTPROT_STATIC;
+  route.rtm_scope = RT_SCOPE_UNIVERSE;
+  route.rtm_type = RTN_UNICAST;
+  message.Append(route);
+  if (prefix != 0) message.Attribute(RTA_DST, &network, sizeof network);
+  message.Attribute(RTA_GATEWAY, &gateway, sizeof gateway);
+  return Do(&message, ("a route by " + AddressText(gateway)).c_str());
+}
+
 Status Netlink::Move(uint32_t index, int descriptor) {
   Message message(RTM_NEWLINK, 0);
   ifinfomsg which = {};
@@ -305,12 +362,6 @@ Status Netlink::Move(uint32_t index, int descriptor) {
   message.Append(which);
   message.Attribute(IFLA_NET_NS_FD, static_cast<uint32_t>(descriptor));
   return Do(&message, "moving an interface to another namespace");
-}
-
-std::string AddressText(uint32_t address) {
-  char text[INET_ADDRSTRLEN];
-  in_addr value = {address};
-  return inet_ntop(AF_INET, &value, text, sizeof text) != nullptr ? text : "?";
 }
 
 }  // namespace cube::net

@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "net/network.h"
 
 namespace cube::net {
 
@@ -30,6 +31,14 @@ struct LinkAddress {
   uint8_t prefix = 0;
 };
 
+// One of IPv6, without those that are not, or not yet, the host's.
+struct LinkAddress6 {
+  uint32_t index = 0;
+  bpf::address6 address = {};
+  uint8_t prefix = 0;
+  bool lasting = false;  // neither deprecated nor temporary (RFC 8981)
+};
+
 // What the fabric asks of the kernel's rtnetlink(7), in the network namespace in which it was
 // opened. Requests are made one after another and waited for. On one thread.
 class Netlink {
@@ -40,6 +49,7 @@ class Netlink {
   // Nothing if there is none of that name.
   Result<std::optional<Link>> Find(const std::string& name);
   Result<std::vector<LinkAddress>> Addresses();
+  Result<std::vector<LinkAddress6>> Addresses6();
   // The interface by which `address` (network order) is reached; 0 if there is no route.
   Result<uint32_t> RouteTo(uint32_t address);
 
@@ -53,6 +63,9 @@ class Netlink {
   // An address that is there already is no error.
   Status AddAddress(uint32_t index, uint32_t address, uint8_t prefix);
   Status AddRoute(uint32_t network, uint8_t prefix, uint32_t gateway);
+  // At once: nobody is asked whether it is his.
+  Status AddAddress6(uint32_t index, const bpf::address6& address, uint8_t prefix);
+  Status AddRoute6(const bpf::address6& network, uint8_t prefix, const bpf::address6& gateway);
   // Moves it to the network namespace that `descriptor` is one of (/proc/PID/ns/net).
   Status Move(uint32_t index, int descriptor);
 
@@ -66,9 +79,6 @@ class Netlink {
   UniqueFd fd_;
   uint32_t sequence_ = 0;
 };
-
-// "a.b.c.d" of an address in network order.
-std::string AddressText(uint32_t address);
 
 }  // namespace cube::net
 

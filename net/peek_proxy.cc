@@ -6,6 +6,7 @@
 
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/write.hpp>
+#include <cstring>
 
 namespace cube::net {
 namespace {
@@ -19,6 +20,12 @@ constexpr size_t kMaxConnections = 4096;
 constexpr size_t kMaxOfSlot = 256;
 constexpr size_t kBuffer = 16 * 1024;
 constexpr uint16_t kHttp = 80;
+
+asio::ip::address_v6 AsioAddress(const bpf::address6& address) {
+  asio::ip::address_v6::bytes_type bytes;
+  memcpy(bytes.data(), &address, bytes.size());
+  return asio::ip::address_v6(bytes);
+}
 
 }  // namespace
 
@@ -45,8 +52,7 @@ struct PeekProxy::Connection {
   asio::steady_timer timer;
   uint32_t slot = 0;
   uint32_t epoch = 0;
-  uint32_t remote = 0;
-  uint16_t port = 0;
+  Tcp::endpoint target;
   std::string name;
   std::vector<uint8_t> head;
 };
@@ -54,28 +60,39 @@ struct PeekProxy::Connection {
 Result<std::shared_ptr<PeekProxy>> PeekProxy::Create(asio::io_context& io, Fabric* fabric) {
   std::shared_ptr<PeekProxy> proxy(new PeekProxy(io, fabric));
   asio::ip::address_v4 address(ntohl(fabric->host_address()));
+  CUBE_TRY(Listen(&proxy->listener_, address));
+  if (!fabric->has_host_address6()) return proxy;
+  CUBE_TRY(Listen(&proxy->listener6_, AsioAddress(ToWire(kHostAddress6))));
+  return proxy;
+}
+
+Status PeekProxy::Listen(Tcp::acceptor* listener, const asio::ip::address& address) {
   boost::system::error_code failed;
-  proxy->listener_.open(Tcp::v4(), failed);
-  if (!failed) proxy->listener_.bind({address, 0}, failed);
-  if (!failed) proxy->listener_.listen(asio::socket_base::max_listen_connections, failed);
-  if (!failed) return proxy;
+  listener->open(address.is_v6() ? Tcp::v6() : Tcp::v4(), failed);
+  if (!failed) listener->bind({address, 0}, failed);
+  if (!failed) listener->listen(asio::socket_base::max_listen_connections, failed);
+  if (!failed) return OkStatus();
   return Errorf("the proxy at %s: %s", address.to_string().c_str(), failed.message().c_str());
 }
 
-void PeekProxy::Start() { pool::Spawn(io_, Accept()); }
+void PeekProxy::Start() {
+  pool::Spawn(io_, Accept(&listener_));
+  if (listener6_.is_open()) pool::Spawn(io_, Accept(&listener6_));
+}
 
 void PeekProxy::Stop() {
   boost::system::error_code ignored;
   listener_.close(ignored);
+  listener6_.close(ignored);
   for (auto& [slot, connections] : connections_) {
     for (const auto& connection : connections) connection->Abort();
   }
 }
 
-Task<void> PeekProxy::Accept() {
+Task<void> PeekProxy::Accept(Tcp::acceptor* listener) {
   auto self = shared_from_this();
-  while (listener_.is_open()) {
-    auto [failed, socket] = co_await listener_.async_accept(kAsTuple);
+  while (listener->is_open()) {
+    auto [failed, socket] = co_await listener->async_accept(kAsTuple);
     if (failed == asio::error::operation_aborted) co_return;
     if (failed) continue;
     auto connection = std::make_shared<Connection>(io_, std::move(socket));
@@ -93,20 +110,36 @@ bool PeekProxy::FindTarget(Connection* connection) {
   boost::system::error_code failed;
   auto from = connection->guest.remote_endpoint(failed);
   if (failed) return false;
-  bpf::reverse_key name = {};
-  name.target = fabric_->host_address();
-  name.source = htonl(from.address().to_v4().to_uint());
-  name.target_port = htons(port());
-  name.source_port = htons(from.port());
-  name.protocol = IPPROTO_TCP;
-  bpf::flow_key key = {};
+  bool found =
+      from.address().is_v6() ? FindTarget6(connection, from) : FindTarget4(connection, from);
+  if (found) connection->epoch = fabric_->SlotState(connection->slot).epoch;
+  return found;
+}
+
+bool PeekProxy::FindTarget4(Connection* connection, const Tcp::endpoint& from) {
+  uint32_t source = htonl(from.address().to_v4().to_uint());
+  bpf::v4::reverse_key name = {fabric_->host_address(), source,      htons(port()),
+                               htons(from.port()),      IPPROTO_TCP, {}};
+  bpf::v4::flow_key key = {};
   if (bpf_map_lookup_elem(fabric_->programs().maps().reverse, &name, &key) != 0) return false;
-  connection->slot = fabric_->SlotByAddress(name.source);
-  connection->remote = key.remote;
-  connection->port = ntohs(key.remote_port);
-  if (connection->slot == 0 || key.slot != connection->slot) return false;
-  connection->epoch = fabric_->SlotState(connection->slot).epoch;
-  return !fabric_->fixed().IsDenied(ntohl(key.remote));
+  connection->slot = fabric_->SlotByAddress(source);
+  connection->target = {asio::ip::address_v4(ntohl(key.remote)), ntohs(key.remote_port)};
+  return connection->slot != 0 && key.slot == connection->slot &&
+         !fabric_->fixed().IsDenied(FromWire(key.remote));
+}
+
+bool PeekProxy::FindTarget6(Connection* connection, const Tcp::endpoint& from) {
+  bpf::address6 source;
+  auto bytes = from.address().to_v6().to_bytes();
+  memcpy(&source, bytes.data(), sizeof source);
+  bpf::v6::reverse_key name = {ToWire(kHostAddress6), source,      htons(port6()),
+                               htons(from.port()),    IPPROTO_TCP, {}};
+  bpf::v6::flow_key key = {};
+  if (bpf_map_lookup_elem(fabric_->programs().maps6().reverse, &name, &key) != 0) return false;
+  connection->slot = fabric_->SlotByAddress6(source);
+  connection->target = {AsioAddress(key.remote), ntohs(key.remote_port)};
+  return connection->slot != 0 && key.slot == connection->slot &&
+         !fabric_->fixed6().IsDenied(FromWire(key.remote));
 }
 
 bool PeekProxy::MayReach(const Connection& connection) const {
@@ -125,7 +158,7 @@ Task<bool> PeekProxy::ReadName(std::shared_ptr<Connection> connection) {
         asio::buffer(head.data() + size, head.size() - size), kAsTuple);
     head.resize(size + got);
     if (failed) co_return false;
-    ClientName said = connection->port == kHttp ? ReadHttpName(head) : ReadTlsName(head);
+    ClientName said = connection->target.port() == kHttp ? ReadHttpName(head) : ReadTlsName(head);
     if (said.state == ClientName::kMore) continue;
     if (said.state == ClientName::kRefused) co_return false;
     connection->name = said.name;
@@ -150,9 +183,8 @@ Task<void> PeekProxy::Serve(std::shared_ptr<Connection> connection) {
   } else {
     connection->Limit(kConnectLimit, connection);
     boost::system::error_code bad;
-    connection->world.open(Tcp::v4(), bad);
-    Tcp::endpoint target(asio::ip::address_v4(ntohl(connection->remote)), connection->port);
-    auto [failed] = co_await connection->world.async_connect(target, kAsTuple);
+    connection->world.open(connection->target.protocol(), bad);
+    auto [failed] = co_await connection->world.async_connect(connection->target, kAsTuple);
     if (!failed) {
       auto [unsent, sent] =
           co_await asio::async_write(connection->world, asio::buffer(connection->head), kAsTuple);

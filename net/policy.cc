@@ -1,11 +1,8 @@
 #include "net/policy.h"
 
-#include <arpa/inet.h>
 #include <netinet/in.h>
 
 #include <algorithm>
-#include <charconv>
-#include <optional>
 
 namespace cube::net {
 namespace {
@@ -13,34 +10,6 @@ namespace {
 constexpr size_t kMaxText = 256;
 constexpr size_t kMaxName = 253;
 constexpr size_t kMaxLabel = 63;
-
-// What of a hostile text an error shows.
-std::string Shown(std::string_view text) {
-  std::string shown;
-  for (char c : text.substr(0, 64)) shown += c >= ' ' && c <= '~' && c != '"' ? c : '?';
-  return shown;
-}
-
-std::optional<uint32_t> Number(std::string_view text, uint32_t most) {
-  uint32_t value = 0;
-  auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failed != std::errc() || end != text.data() + text.size() || value > most) return {};
-  if (text.size() > 1 && text[0] == '0') return {};
-  return value;
-}
-
-std::optional<uint32_t> Dotted(std::string_view text) {
-  uint32_t address = 0;
-  for (int i = 0; i < 4; ++i) {
-    size_t end = i < 3 ? text.find('.') : text.size();
-    if (end == std::string_view::npos) return {};
-    auto byte = Number(text.substr(0, end), 255);
-    if (!byte) return {};
-    address = address << 8 | *byte;
-    text.remove_prefix(std::min(end + 1, text.size()));
-  }
-  return address;
-}
 
 bool IsLabel(std::string_view label) {
   if (label.empty() || label.size() > kMaxLabel || label.front() == '-' || label.back() == '-') {
@@ -95,64 +64,109 @@ void AddRange(std::vector<bpf::port_range>* ranges, bpf::port_range added) {
 }
 
 // A rule and its place: all that allow come before all that deny, each in the order of its list.
+template <typename N>
 struct Said {
-  const PolicyRule* rule;
+  const RuleOf<N>* rule;
   bool deny;
   size_t place;
 };
 
+// ":PORT[-PORT][/tcp|/udp]" behind a network.
+template <typename N>
+Status ParsePorts(std::string_view text, std::string_view ports, RuleOf<N>* rule) {
+  if (ports.ends_with("/tcp")) rule->protocol = IPPROTO_TCP;
+  if (ports.ends_with("/udp")) rule->protocol = IPPROTO_UDP;
+  if (rule->protocol != 0) ports.remove_suffix(4);
+  size_t dash = ports.find('-');
+  uint32_t first = PlainNumber(ports.substr(0, dash), 65535), last = first;
+  if (dash != std::string_view::npos) last = PlainNumber(ports.substr(dash + 1), 65535);
+  if (first == 0 || first > last || last > 65535) {
+    return Errorf("\"%s\" is not NETWORK[:PORT[-PORT][/tcp|/udp]] with ports from 1 to 65535",
+                  ShownText(text).c_str());
+  }
+  rule->first_port = static_cast<uint16_t>(first);
+  rule->last_port = static_cast<uint16_t>(last);
+  return OkStatus();
+}
+
+template <typename N>
+std::string PortsText(const RuleOf<N>& rule) {
+  std::string text = Format(":%u", rule.first_port);
+  if (rule.last_port != rule.first_port) text += Format("-%u", rule.last_port);
+  if (rule.protocol != 0) text += rule.protocol == IPPROTO_TCP ? "/tcp" : "/udp";
+  return text;
+}
+
+template <typename N>
+Result<std::vector<CompiledRuleOf<N>>> Compile(const std::vector<RuleOf<N>>& allow,
+                                               const std::vector<RuleOf<N>>& deny) {
+  std::vector<Said<N>> said;
+  said.reserve(allow.size() + deny.size());
+  for (const RuleOf<N>& rule : allow) said.push_back({&rule, false, said.size()});
+  for (const RuleOf<N>& rule : deny) said.push_back({&rule, true, said.size()});
+  std::ranges::stable_sort(said, {}, [](const Said<N>& one) { return one.rule->network; });
+  std::vector<CompiledRuleOf<N>> compiled;
+  compiled.reserve(said.size());
+  // Those of the networks around the present one, and its own: in this order, the outer is first.
+  std::vector<Said<N>> around, covering;
+  std::vector<bpf::port_range> ranges;
+  for (size_t i = 0; i < said.size();) {
+    const N& network = said[i].rule->network;
+    while (!around.empty() && !around.back().rule->network.Contains(network)) around.pop_back();
+    for (; i < said.size() && said[i].rule->network == network; ++i) around.push_back(said[i]);
+    covering = around;
+    std::ranges::sort(covering, {}, &Said<N>::place);
+    ranges.clear();
+    for (const Said<N>& one : covering) {
+      AddRange(&ranges, {one.rule->first_port, one.rule->last_port, one.rule->protocol, one.deny});
+    }
+    if (ranges.size() > CUBE_MAX_RANGES) {
+      return Errorf("%zu ranges of ports are said of %s: more than %d", ranges.size(),
+                    NetworkText(network).c_str(), CUBE_MAX_RANGES);
+    }
+    CompiledRuleOf<N> rule = {network, {}};
+    rule.rule.count = static_cast<uint32_t>(ranges.size());
+    std::ranges::copy(ranges, rule.rule.ranges);
+    compiled.push_back(rule);
+  }
+  return compiled;
+}
+
 }  // namespace
-
-Result<Network> ParseNetwork(std::string_view text) {
-  size_t slash = text.find('/');
-  auto address = Dotted(text.substr(0, slash));
-  std::optional<uint32_t> prefix = 32;
-  if (slash != std::string_view::npos) prefix = Number(text.substr(slash + 1), 32);
-  if (!address || !prefix) {
-    return Errorf("\"%s\" is not A.B.C.D or A.B.C.D/PREFIX", Shown(text).c_str());
-  }
-  Network network = {*address, static_cast<uint8_t>(*prefix)};
-  if ((network.address & ~network.mask()) != 0) {
-    return Errorf("\"%s\" has bits beyond its prefix of %u", Shown(text).c_str(), *prefix);
-  }
-  return network;
-}
-
-std::string NetworkText(const Network& network) {
-  uint32_t a = network.address;
-  std::string text = Format("%u.%u.%u.%u", a >> 24, a >> 16 & 255, a >> 8 & 255, a & 255);
-  return network.prefix == 32 ? text : text + Format("/%u", network.prefix);
-}
 
 Result<PolicyRule> ParseRule(std::string_view text) {
   PolicyRule rule;
   if (text.size() > kMaxText) return Errorf("a rule of %zu bytes", text.size());
   size_t colon = text.find(':');
   CUBE_ASSIGN(rule.network, ParseNetwork(text.substr(0, colon)));
-  if (colon == std::string_view::npos) return rule;
-  std::string_view ports = text.substr(colon + 1);
-  if (ports.ends_with("/tcp")) rule.protocol = IPPROTO_TCP;
-  if (ports.ends_with("/udp")) rule.protocol = IPPROTO_UDP;
-  if (rule.protocol != 0) ports.remove_suffix(4);
-  size_t dash = ports.find('-');
-  auto first = Number(ports.substr(0, dash), 65535);
-  auto last = dash == std::string_view::npos ? first : Number(ports.substr(dash + 1), 65535);
-  if (!first || !last || *first == 0 || *first > *last) {
-    return Errorf("\"%s\" is not NETWORK[:PORT[-PORT][/tcp|/udp]] with ports from 1 to 65535",
-                  Shown(text).c_str());
+  if (colon != std::string_view::npos) CUBE_TRY(ParsePorts(text, text.substr(colon + 1), &rule));
+  return rule;
+}
+
+Result<PolicyRule6> ParseRule6(std::string_view text) {
+  PolicyRule6 rule;
+  if (text.size() > kMaxText) return Errorf("a rule of %zu bytes", text.size());
+  if (!text.starts_with('[')) {
+    CUBE_ASSIGN(rule.network, ParseNetwork6(text));
+    return rule;
   }
-  rule.first_port = static_cast<uint16_t>(*first);
-  rule.last_port = static_cast<uint16_t>(*last);
+  size_t end = text.find("]:");
+  if (end == std::string_view::npos) {
+    return Errorf("\"%s\" is not [NETWORK]:PORT[-PORT][/tcp|/udp]", ShownText(text).c_str());
+  }
+  CUBE_ASSIGN(rule.network, ParseNetwork6(text.substr(1, end - 1)));
+  CUBE_TRY(ParsePorts(text, text.substr(end + 2), &rule));
   return rule;
 }
 
 std::string RuleText(const PolicyRule& rule) {
   std::string text = NetworkText(rule.network);
-  if (rule.first_port == 0) return text;
-  text += Format(":%u", rule.first_port);
-  if (rule.last_port != rule.first_port) text += Format("-%u", rule.last_port);
-  if (rule.protocol != 0) text += rule.protocol == IPPROTO_TCP ? "/tcp" : "/udp";
-  return text;
+  return rule.first_port == 0 ? text : text + PortsText(rule);
+}
+
+std::string RuleText(const PolicyRule6& rule) {
+  std::string text = NetworkText(rule.network);
+  return rule.first_port == 0 ? text : "[" + text + "]" + PortsText(rule);
 }
 
 Result<std::string> ParseDomain(std::string_view text) {
@@ -175,7 +189,7 @@ Result<std::string> ParseDomain(std::string_view text) {
     start = end + 1;
   }
   if (good && has_letter) return name;
-  return Errorf("\"%s\" is neither a network nor a domain", Shown(text).c_str());
+  return Errorf("\"%s\" is neither a network nor a domain", ShownText(text).c_str());
 }
 
 bool MatchesDomain(const std::vector<std::string>& domains, std::string_view name) {
@@ -196,12 +210,22 @@ Result<Policy> Policy::Parse(const std::vector<std::string>& allow,
                   allow.size() + deny.size(), kMaxRules + kMaxDomains);
   }
   for (const std::string& text : deny) {
+    if (LooksLikeIpv6(text)) {
+      CUBE_ASSIGN(PolicyRule6 rule, ParseRule6(text));
+      policy.deny6.push_back(rule);
+      continue;
+    }
     CUBE_ASSIGN(PolicyRule rule, ParseRule(text));
     if (IsEverything(rule)) internet = false;
     policy.deny.push_back(rule);
   }
   policy.internet = internet;
   for (const std::string& text : allow) {
+    if (LooksLikeIpv6(text)) {
+      CUBE_ASSIGN(PolicyRule6 rule, ParseRule6(text));
+      policy.allow6.push_back(rule);
+      continue;
+    }
     if (LooksLikeNetwork(text)) {
       CUBE_ASSIGN(PolicyRule rule, ParseRule(text));
       policy.allow.push_back(rule);
@@ -210,9 +234,10 @@ Result<Policy> Policy::Parse(const std::vector<std::string>& allow,
     CUBE_ASSIGN(std::string domain, ParseDomain(text));
     policy.domains.push_back(std::move(domain));
   }
-  if (policy.allow.size() + policy.deny.size() > kMaxRules) {
-    return Errorf("%zu rules are more than the %zu a sandbox may have",
-                  policy.allow.size() + policy.deny.size(), kMaxRules);
+  size_t rules =
+      policy.allow.size() + policy.deny.size() + policy.allow6.size() + policy.deny6.size();
+  if (rules > kMaxRules) {
+    return Errorf("%zu rules are more than the %zu a sandbox may have", rules, kMaxRules);
   }
   if (policy.domains.size() > kMaxDomains) {
     return Errorf("%zu domains are more than the %zu a sandbox may have", policy.domains.size(),
@@ -228,6 +253,7 @@ Result<Policy> Policy::Parse(const std::vector<std::string>& allow,
 std::vector<std::string> Policy::AllowText() const {
   std::vector<std::string> text;
   for (const PolicyRule& rule : allow) text.push_back(RuleText(rule));
+  for (const PolicyRule6& rule : allow6) text.push_back(RuleText(rule));
   text.insert(text.end(), domains.begin(), domains.end());
   return text;
 }
@@ -235,45 +261,22 @@ std::vector<std::string> Policy::AllowText() const {
 std::vector<std::string> Policy::DenyText() const {
   std::vector<std::string> text;
   for (const PolicyRule& rule : deny) text.push_back(RuleText(rule));
+  for (const PolicyRule6& rule : deny6) text.push_back(RuleText(rule));
   return text;
 }
 
 Result<std::vector<CompiledRule>> CompilePolicy(const Policy& policy) {
-  std::vector<Said> said;
-  said.reserve(policy.allow.size() + policy.deny.size());
-  for (const PolicyRule& rule : policy.allow) said.push_back({&rule, false, said.size()});
-  for (const PolicyRule& rule : policy.deny) said.push_back({&rule, true, said.size()});
-  std::ranges::stable_sort(said, {}, [](const Said& one) { return one.rule->network; });
-  std::vector<CompiledRule> compiled;
-  compiled.reserve(said.size());
-  // Those of the networks around the present one, and its own: in this order, the outer is first.
-  std::vector<Said> around, covering;
-  std::vector<bpf::port_range> ranges;
-  for (size_t i = 0; i < said.size();) {
-    const Network& network = said[i].rule->network;
-    while (!around.empty() && !around.back().rule->network.Contains(network)) around.pop_back();
-    for (; i < said.size() && said[i].rule->network == network; ++i) around.push_back(said[i]);
-    covering = around;
-    std::ranges::sort(covering, {}, &Said::place);
-    ranges.clear();
-    for (const Said& one : covering) {
-      AddRange(&ranges, {one.rule->first_port, one.rule->last_port, one.rule->protocol, one.deny});
-    }
-    if (ranges.size() > CUBE_MAX_RANGES) {
-      return Errorf("%zu ranges of ports are said of %s: more than %d", ranges.size(),
-                    NetworkText(network).c_str(), CUBE_MAX_RANGES);
-    }
-    CompiledRule rule = {network, {}};
-    rule.rule.count = static_cast<uint32_t>(ranges.size());
-    std::ranges::copy(ranges, rule.rule.ranges);
-    compiled.push_back(rule);
-  }
-  return compiled;
+  return Compile(policy.allow, policy.deny);
 }
 
-uint64_t PolicyWord(const Policy& policy, uint32_t generation) {
+Result<std::vector<CompiledRule6>> CompilePolicy6(const Policy& policy) {
+  return Compile(policy.allow6, policy.deny6);
+}
+
+uint64_t PolicyWord(const Policy& policy, uint32_t generation, bool ipv6) {
   uint64_t flags = policy.internet ? bpf::SLOT_INTERNET : 0;
   if (!policy.domains.empty()) flags |= bpf::SLOT_DOMAINS;
+  if (ipv6) flags |= bpf::SLOT_IPV6;
   return flags << 32 | generation;
 }
 

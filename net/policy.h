@@ -1,46 +1,35 @@
 #ifndef CUBE_NET_POLICY_H_
 #define CUBE_NET_POLICY_H_
 
-#include <compare>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/result.h"
-#include "net/bpf/maps.h"
+#include "net/network.h"
 
 namespace cube::net {
 
-// A network of IPv4: an address in the host's order, without bits beyond the prefix.
-struct Network {
-  uint32_t address = 0;
-  uint8_t prefix = 32;
-
-  uint32_t mask() const { return prefix == 0 ? 0 : ~0u << (32 - prefix); }
-  bool Contains(const Network& other) const {
-    return other.prefix >= prefix && (other.address & mask()) == address;
-  }
-  auto operator<=>(const Network&) const = default;
-};
-
-// "A.B.C.D" or "A.B.C.D/PREFIX", nothing else: no leading zeros, no bits beyond the prefix.
-Result<Network> ParseNetwork(std::string_view text);
-std::string NetworkText(const Network& network);
-
 // Which destinations one entry of a list means.
-struct PolicyRule {
-  Network network;
+template <typename N>
+struct RuleOf {
+  N network;
   uint16_t first_port = 0;  // 0 to 65535: everything, be it without ports
   uint16_t last_port = 65535;
   uint8_t protocol = 0;  // of IP; 0: TCP and UDP, or all
 
-  bool operator==(const PolicyRule&) const = default;
+  bool operator==(const RuleOf&) const = default;
 };
+using PolicyRule = RuleOf<Network>;
+using PolicyRule6 = RuleOf<Network6>;
 
 // "NETWORK[:PORT[-PORT][/tcp|/udp]]".
 Result<PolicyRule> ParseRule(std::string_view text);
+// "NETWORK" or "[NETWORK]:PORT[-PORT][/tcp|/udp]".
+Result<PolicyRule6> ParseRule6(std::string_view text);
 std::string RuleText(const PolicyRule& rule);
+std::string RuleText(const PolicyRule6& rule);
 
 // A host's name, "*." and one, or "*" for every name, lower-cased: RFC 1123 section 2.1, with '_'
 // as it is used.
@@ -49,14 +38,16 @@ Result<std::string> ParseDomain(std::string_view text);
 bool MatchesDomain(const std::vector<std::string>& domains, std::string_view name);
 
 // What a sandbox may reach: what is allowed, else what is not denied, else, if `internet`,
-// everything. The fixed set (fixed_set.h) comes before all of it.
+// everything, be it by IPv4 or IPv6. The fixed set (fixed_set.h) comes before all of it.
 struct Policy {
-  static constexpr size_t kMaxRules = 512;  // in both lists together
+  static constexpr size_t kMaxRules = 512;  // in all lists together
   static constexpr size_t kMaxDomains = 128;
 
   bool internet = true;
   std::vector<PolicyRule> allow;
   std::vector<PolicyRule> deny;
+  std::vector<PolicyRule6> allow6;
+  std::vector<PolicyRule6> deny6;
   std::vector<std::string> domains;  // allowed by name, on ports 80 and 443
   uint64_t bytes_per_second = 0;     // from the sandbox, with headers; 0: no limit
   uint64_t packets_per_second = 0;   // likewise
@@ -82,17 +73,21 @@ struct PortMapping {
 };
 
 // One node of the kernel's trie.
-struct CompiledRule {
-  Network network;
+template <typename N>
+struct CompiledRuleOf {
+  N network;
   bpf::rule rule;
 };
+using CompiledRule = CompiledRuleOf<Network>;
+using CompiledRule6 = CompiledRuleOf<Network6>;
 
 // The policy's lists as the kernel looks them up: each network with all that the networks around it
 // say. An error names a network of which more is said than a node holds.
 Result<std::vector<CompiledRule>> CompilePolicy(const Policy& policy);
+Result<std::vector<CompiledRule6>> CompilePolicy6(const Policy& policy);
 
-// What stands in a slot for a policy whose rules are under `generation`.
-uint64_t PolicyWord(const Policy& policy, uint32_t generation);
+// What stands in a slot for a policy whose rules are under `generation`, those of IPv6 if `ipv6`.
+uint64_t PolicyWord(const Policy& policy, uint32_t generation, bool ipv6);
 
 }  // namespace cube::net
 

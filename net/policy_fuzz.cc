@@ -8,20 +8,30 @@ namespace {
 
 using namespace cube::net;
 
-bool Means(const PolicyRule& rule, uint32_t address, uint16_t port) {
-  return rule.network.Contains({address, 32}) && port >= rule.first_port &&
-         port <= rule.last_port && (rule.protocol == 0 || rule.protocol == 6);
+template <typename N>
+bool Means(const RuleOf<N>& rule, const N& address, uint16_t port) {
+  return rule.network.Contains(address) && port >= rule.first_port && port <= rule.last_port &&
+         (rule.protocol == 0 || rule.protocol == 6);
 }
 
-void Check(const Policy& policy, uint32_t address, uint16_t port) {
+// One family's lists, and what was made of them.
+template <typename N>
+struct Family {
+  const std::vector<RuleOf<N>>& allow;
+  const std::vector<RuleOf<N>>& deny;
+  Result<std::vector<CompiledRuleOf<N>>> compiled;
+};
+
+template <typename N>
+void Check(const Family<N>& family, decltype(N::address) number, uint16_t port) {
+  const N address = {number};
   bool allowed = false, denied = false;
-  for (const PolicyRule& rule : policy.allow) allowed |= Means(rule, address, port);
-  for (const PolicyRule& rule : policy.deny) denied |= Means(rule, address, port);
-  auto rules = CompilePolicy(policy);
-  if (!rules.ok()) return;
-  const CompiledRule* longest = nullptr;
-  for (const CompiledRule& rule : *rules) {
-    if (!rule.network.Contains({address, 32})) continue;
+  for (const RuleOf<N>& rule : family.allow) allowed |= Means(rule, address, port);
+  for (const RuleOf<N>& rule : family.deny) denied |= Means(rule, address, port);
+  if (!family.compiled.ok()) return;
+  const CompiledRuleOf<N>* longest = nullptr;
+  for (const CompiledRuleOf<N>& rule : *family.compiled) {
+    if (!rule.network.Contains(address)) continue;
     if (longest == nullptr || rule.network.prefix > longest->network.prefix) longest = &rule;
   }
   int verdict = -1;
@@ -33,6 +43,18 @@ void Check(const Policy& policy, uint32_t address, uint16_t port) {
   }
   int expected = allowed ? 0 : denied ? 1 : -1;
   if (verdict != expected) abort();
+}
+
+template <typename N>
+void CheckAll(const Family<N>& family) {
+  for (const auto* list : {&family.allow, &family.deny}) {
+    for (const RuleOf<N>& rule : *list) {
+      Check(family, rule.network.address, rule.first_port);
+      Check(family, rule.network.address, rule.last_port);
+      Check(family, rule.network.address | ~rule.network.mask(), 443);
+      Check(family, rule.network.address - 1, 443);
+    }
+  }
 }
 
 }  // namespace
@@ -56,16 +78,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (domain.ok() && ParseDomain(*domain).value() != *domain) abort();
     auto rule = ParseRule(text);
     if (rule.ok() && !(ParseRule(RuleText(*rule)).value() == *rule)) abort();
+    auto rule6 = ParseRule6(text);
+    if (rule6.ok() && !(ParseRule6(RuleText(*rule6)).value() == *rule6)) abort();
   }
   auto policy = Policy::Parse(lists[0], lists[1], size % 2 == 0);
   if (!policy.ok()) return 0;
-  for (const auto* list : {&policy->allow, &policy->deny}) {
-    for (const PolicyRule& rule : *list) {
-      Check(*policy, rule.network.address, rule.first_port);
-      Check(*policy, rule.network.address, rule.last_port);
-      Check(*policy, rule.network.address | ~rule.network.mask(), 443);
-      Check(*policy, rule.network.address - 1, 443);
-    }
-  }
+  CheckAll(Family<Network>{policy->allow, policy->deny, CompilePolicy(*policy)});
+  CheckAll(Family<Network6>{policy->allow6, policy->deny6, CompilePolicy6(*policy)});
+  auto again = Policy::Parse(policy->AllowText(), policy->DenyText(), policy->internet);
+  if (!again.ok() || !(*again == *policy)) abort();
   return 0;
 }

@@ -38,6 +38,54 @@ TEST(PolicyTest, Rules) {
   }
 }
 
+TEST(PolicyTest, NetworksOfIpv6) {
+  auto network = ParseNetwork6("2001:DB8::/32");
+  ASSERT_TRUE(network.ok());
+  EXPECT_EQ(network->address, Uint128{0x20010db8} << 96);
+  EXPECT_EQ(network->prefix, 32);
+  EXPECT_EQ(NetworkText(*network), "2001:db8::/32");
+  for (const char* same :
+       {"::/0", "::1", "ff00::/8", "fdcb:6375:6265::15/128", "1:2:3:4:5:6:7:8"}) {
+    Network6 parsed = ParseNetwork6(same).value();
+    EXPECT_EQ(ParseNetwork6(NetworkText(parsed)).value(), parsed) << same;
+  }
+  EXPECT_TRUE(ParseNetwork6("::/0")->Contains(*network));
+  EXPECT_FALSE(network->Contains(ParseNetwork6("::/0").value()));
+  EXPECT_FALSE(network->Contains(ParseNetwork6("2001:db9::").value()));
+  for (const char* bad :
+       {"", ":", ":::", "1.2.3.4", "2001:db8::/129", "2001:db8::/28", "::1/", "::1/08",
+        "fe80::1%eth0", " ::1", "::1 ", "[::1]", "1:2:3:4:5:6:7:8:9", "g::"}) {
+    EXPECT_FALSE(ParseNetwork6(bad).ok()) << bad;
+  }
+  EXPECT_FALSE(ParseNetwork6(std::string_view("::1\0", 4)).ok());
+  EXPECT_FALSE(ParseNetwork6(std::string(300, ':')).ok());
+}
+
+TEST(PolicyTest, RulesOfIpv6) {
+  for (const char* good : {"2001:db8::1", "2001:db8::/32", "[2001:db8::1]:443",
+                           "[::/0]:1-65535/tcp", "[2001:db8::/32]:53/udp"}) {
+    auto rule = ParseRule6(good);
+    ASSERT_TRUE(rule.ok()) << good;
+    EXPECT_EQ(RuleText(*rule), good);
+    EXPECT_TRUE(LooksLikeIpv6(good));
+  }
+  for (const char* bad :
+       {"[2001:db8::1]", "[2001:db8::1]:", "[2001:db8::1]:0", "[2001:db8::1]:65536",
+        "[2001:db8::1]:9-8", "[1.2.3.4]:80", "[]:80", "[::]80", "[::1:80"}) {
+    EXPECT_FALSE(ParseRule6(bad).ok()) << bad;
+  }
+  auto policy = Policy::Parse({"1.2.3.4", "2001:db8::/32", "[::1]:80/tcp"}, {"::/0"}, true);
+  ASSERT_TRUE(policy.ok());
+  EXPECT_TRUE(policy->internet);  // of IPv4
+  EXPECT_EQ(policy->allow.size(), 1u);
+  EXPECT_EQ(policy->allow6.size(), 2u);
+  EXPECT_EQ(policy->deny6.size(), 1u);
+  EXPECT_EQ(Policy::Parse(policy->AllowText(), policy->DenyText(), true).value(), *policy);
+  EXPECT_FALSE(Policy::Parse({"a.example", "::/0"}, {"::/0"}, true).ok());
+  std::vector<std::string> many(300, "::1"), more(300, "1.2.3.4");
+  EXPECT_FALSE(Policy::Parse(many, more, true).ok());
+}
+
 TEST(PolicyTest, Domains) {
   EXPECT_EQ(ParseDomain("Example.COM.").value(), "example.com");
   EXPECT_EQ(ParseDomain("*.a-b.example").value(), "*.a-b.example");

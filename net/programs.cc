@@ -13,10 +13,12 @@
 
 #include <cerrno>
 #include <cstdarg>
+#include <cstring>
 #include <filesystem>
 #include <iterator>
 
 #include "base/unique_fd.h"
+#include "net/bpf/fabric6_bpf.skel.h"
 #include "net/bpf/fabric_bpf.skel.h"
 
 namespace cube::net {
@@ -27,6 +29,7 @@ namespace fs = std::filesystem;
 constexpr int kPriority = 1;
 constexpr int kHandle = 1;
 constexpr size_t kMaxLog = 1 << 16;
+constexpr uint32_t kFewEntries = 64;  // of tables that nothing is entered in
 
 // What libbpf says while it works, of which an error keeps what matters.
 std::string* heard = nullptr;
@@ -127,7 +130,8 @@ bool IsBpf(const std::string& path) {
   return statfs(path.c_str(), &info) == 0 && static_cast<unsigned>(info.f_type) == BPF_FS_MAGIC;
 }
 
-Status PinMaps(bpf_object* object, const std::string& folder) {
+// Where maps of this layout are pinned in `folder`.
+Result<std::string> MakePlace(const std::string& folder) {
   std::error_code failed;
   fs::create_directories(folder, failed);
   if (failed || !IsBpf(folder)) {
@@ -143,13 +147,28 @@ Status PinMaps(bpf_object* object, const std::string& folder) {
   }
   std::string place = folder + Format("/v%d", CUBE_LAYOUT);
   if (mkdir(place.c_str(), 0700) < 0 && errno != EEXIST) return ErrnoError("%s", place.c_str());
-  bpf_map* map;
-  bpf_object__for_each_map(map, object) {
-    if (bpf_map__is_internal(map)) continue;
-    std::string path = place + "/" + bpf_map__name(map);
-    if (bpf_map__set_pin_path(map, path.c_str()) != 0) return ErrnoError("%s", path.c_str());
-  }
+  return place;
+}
+
+Status PinMap(bpf_map* map, const std::string& place, const char* suffix) {
+  if (place.empty() || bpf_map__is_internal(map)) return OkStatus();
+  std::string path = place + "/" + bpf_map__name(map) + suffix;
+  if (bpf_map__set_pin_path(map, path.c_str()) != 0) return ErrnoError("%s", path.c_str());
   return OkStatus();
+}
+
+Status NotTaken(int failed, const Hearing& hearing) {
+  errno = -failed;
+  return ErrnoError("this host's kernel does not take the network programs: \"%.300s\"",
+                    hearing.Verdict().c_str());
+}
+
+// Of both families' maps with these names each has its own.
+bool IsOfFamily(const char* name) {
+  for (const char* own : {"flows", "reverse", "rules", "fixed", "opened"}) {
+    if (strcmp(own, name) == 0) return true;
+  }
+  return false;
 }
 
 Status Attach(uint32_t index, bpf_tc_attach_point where, int program, uint32_t priority,
@@ -187,20 +206,20 @@ void Detach(uint32_t index, bpf_tc_attach_point where, uint32_t priority) {
 
 }  // namespace
 
-Result<std::unique_ptr<Programs>> Programs::Load(const std::string& folder) {
+Result<std::unique_ptr<Programs>> Programs::Load(const std::string& folder, bool ipv6) {
   CUBE_TRY(Probe());
   Hearing hearing;
   fabric_bpf* skeleton = fabric_bpf__open();
   if (skeleton == nullptr) return ErrnoError("opening the network programs");
   std::unique_ptr<Programs> programs(new Programs(skeleton));
-  if (!folder.empty()) CUBE_TRY(PinMaps(skeleton->obj, folder));
-  int loaded = fabric_bpf__load(skeleton);
-  if (loaded != 0) {
-    errno = -loaded;
-    std::string said = hearing.Verdict();
-    return ErrnoError("this host's kernel does not take the network programs: \"%.300s\"",
-                      said.c_str());
+  std::string place;
+  if (!folder.empty()) {
+    CUBE_ASSIGN(place, MakePlace(folder));
   }
+  bpf_map* map;
+  bpf_object__for_each_map(map, skeleton->obj) { CUBE_TRY(PinMap(map, place, "")); }
+  int loaded = fabric_bpf__load(skeleton);
+  if (loaded != 0) return NotTaken(loaded, hearing).error();
   const auto& maps = skeleton->maps;
   programs->maps_ = {
       bpf_map__fd(maps.settings), bpf_map__fd(maps.slots),     bpf_map__fd(maps.taps),
@@ -212,10 +231,56 @@ Result<std::unique_ptr<Programs>> Programs::Load(const std::string& folder) {
   CUBE_ASSIGN(programs->slots_,
               Mapping::Map(CUBE_MAX_SLOTS * sizeof(bpf::slot), PROT_READ | PROT_WRITE, MAP_SHARED,
                            programs->maps_.slots, 0, "the table of slots"));
+  CUBE_TRY(programs->LoadIpv6(place, ipv6));
   return programs;
 }
 
-Programs::~Programs() { fabric_bpf__destroy(skeleton_); }
+// Programs that refuse all have tables of their own, so that none that matters is opened by them.
+Status Programs::LoadIpv6(const std::string& place, bool carried) {
+  Hearing hearing;
+  skeleton6_ = fabric6_bpf__open();
+  if (skeleton6_ == nullptr) return ErrnoError("opening the network programs for IPv6");
+  bpf_map* map;
+  bpf_object__for_each_map(map, skeleton6_->obj) {
+    const char* name = bpf_map__name(map);
+    bpf_map* shared = bpf_object__find_map_by_name(skeleton_->obj, name);
+    if (IsOfFamily(name)) {
+      if (!carried) bpf_map__set_max_entries(map, kFewEntries);
+      if (carried) {
+        CUBE_TRY(PinMap(map, place, "6"));
+      }
+    } else if (shared == nullptr || bpf_map__is_internal(map)) {
+      continue;  // the programs' own
+    } else if (bpf_map__reuse_fd(map, bpf_map__fd(shared)) != 0) {
+      return ErrnoError("sharing the network's map %s", name);
+    }
+  }
+  skeleton6_->rodata->carried = carried;
+  int loaded = fabric6_bpf__load(skeleton6_);
+  if (loaded != 0) return NotTaken(loaded, hearing);
+  const auto& maps = skeleton6_->maps;
+  if (carried) {
+    maps6_ = {bpf_map__fd(maps.flows), bpf_map__fd(maps.reverse), bpf_map__fd(maps.rules),
+              bpf_map__fd(maps.fixed), bpf_map__fd(maps.opened)};
+  }
+  const bpf_program* programs[bpf::FAMILY_PROGRAMS] = {};
+  programs[bpf::FAMILY_SANDBOX] = skeleton6_->progs.from_sandbox6;
+  programs[bpf::FAMILY_WORLD] = skeleton6_->progs.from_world6;
+  programs[bpf::FAMILY_HOST] = skeleton6_->progs.from_host6;
+  for (uint32_t which = 0; which < bpf::FAMILY_PROGRAMS; ++which) {
+    int program = bpf_program__fd(programs[which]);
+    if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.families), &which, &program, BPF_ANY) !=
+        0) {
+      return ErrnoError("handing IPv6 over to its program");
+    }
+  }
+  return OkStatus();
+}
+
+Programs::~Programs() {
+  fabric6_bpf__destroy(skeleton6_);
+  fabric_bpf__destroy(skeleton_);
+}
 
 Status Programs::AttachSandbox(uint32_t tap) {
   return Attach(tap, BPF_TC_INGRESS, from_sandbox(), kPriority, "from_sandbox");
@@ -235,6 +300,7 @@ void Programs::DetachUplink(uint32_t uplink) {
   Detach(uplink, BPF_TC_INGRESS, kPriority + 1);
 }
 
+int Programs::families() const { return bpf_map__fd(skeleton_->maps.families); }
 int Programs::from_sandbox() const { return bpf_program__fd(skeleton_->progs.from_sandbox); }
 int Programs::from_world() const { return bpf_program__fd(skeleton_->progs.from_world); }
 int Programs::from_host() const { return bpf_program__fd(skeleton_->progs.from_host); }

@@ -10,6 +10,7 @@
 #include "net/bpf/maps.h"
 
 struct fabric_bpf;
+struct fabric6_bpf;
 
 namespace cube::net {
 
@@ -20,8 +21,9 @@ namespace cube::net {
 class Programs {
  public:
   // `folder`: beneath a mounted BPF file system; empty: nothing is pinned. Errors say what the host
-  // lacks, or what the verifier says.
-  static Result<std::unique_ptr<Programs>> Load(const std::string& folder);
+  // lacks, or what the verifier says. Without `ipv6` all of IPv6 is refused, and there are no maps
+  // of it.
+  static Result<std::unique_ptr<Programs>> Load(const std::string& folder, bool ipv6 = false);
   ~Programs();
 
   // To the interface with that index, in place of what was there before.
@@ -37,9 +39,16 @@ class Programs {
         ports, meters, trace;
   };
   const Maps& maps() const { return maps_; }
+  // Likewise those that IPv6 has of its own; -1 if there is none.
+  struct Maps6 {
+    int flows = -1, reverse = -1, rules = -1, fixed = -1, opened = -1;
+  };
+  const Maps6& maps6() const { return maps6_; }
+  bool ipv6() const { return maps6_.flows >= 0; }
   // The table `slots`, of CUBE_MAX_SLOTS.
   bpf::slot* slots() const { return reinterpret_cast<bpf::slot*>(slots_.data()); }
-  // The programs' descriptors, for tests and figures.
+  // The programs' descriptors, and that of the table of those for IPv6, for tests and figures.
+  int families() const;
   int from_sandbox() const;
   int from_world() const;
   int from_host() const;
@@ -50,9 +59,13 @@ class Programs {
 
  private:
   explicit Programs(fabric_bpf* skeleton) : skeleton_(skeleton) {}
+  // `place`: where maps are pinned, or empty. `carried`: else everything is refused.
+  Status LoadIpv6(const std::string& place, bool carried);
 
   fabric_bpf* skeleton_;
+  fabric6_bpf* skeleton6_ = nullptr;
   Maps maps_ = {};
+  Maps6 maps6_;
   Mapping slots_;
 };
 

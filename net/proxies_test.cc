@@ -11,6 +11,7 @@
 #include "net/resolver.h"
 #include "net/testing/fabric_fixture.h"
 #include "net/testing/name_server.h"
+#include "net/testing/packet6.h"
 
 // Names: what a guest's kernel asks the node's resolver, and where it is let to after.
 namespace cube::net::testing {
@@ -25,7 +26,7 @@ class ProxiesTest : public FabricFixture {
     ASSERT_TRUE(resolver.ok() && proxy.ok());
     resolver_ = *resolver;
     proxy_ = *proxy;
-    fabric_->SetProxyPorts(resolver_->port(), proxy_->port());
+    fabric_->SetProxyPorts(resolver_->port(), proxy_->port(), proxy_->port6());
     resolver_->Start();
     proxy_->Start();
     guest_ = Guest("one", Lists({"*.example.com"}, {"0.0.0.0/0"}, true));
@@ -71,7 +72,8 @@ class ProxiesTest : public FabricFixture {
   }
   // Sends that to a server of the world's that echoes, and says what comes back, or "reset".
   std::string Say(uint16_t port, const std::string& text, const char* address = kWorld) {
-    UniqueFd socket = guest_->space().Socket(SOCK_STREAM);
+    bool is_ipv6 = std::string_view(address).find(':') != std::string_view::npos;
+    UniqueFd socket = guest_->space().Socket(SOCK_STREAM, is_ipv6 ? "::" : "");
     if (Connect(socket, address, port) != 0) return "refused";
     send(socket.get(), text.data(), text.size(), MSG_NOSIGNAL);
     char heard[2000];
@@ -218,6 +220,38 @@ TEST(HostNameServersTest, OfIpv4) {
   EXPECT_EQ(HostNameServers("# x\nnameserver 192.0.2.1\nsearch a\nnameserver fe80::1\n"
                             "nameserver 192.0.2.2\n"),
             (std::vector<std::string>{"192.0.2.1", "192.0.2.2"}));
+}
+
+class Ipv6ProxiesTest : public ProxiesTest {
+ protected:
+  Ipv6ProxiesTest() { ipv6_ = true; }
+};
+
+TEST_F(Ipv6ProxiesTest, NamesOfTheListOpenTheirAddresses) {
+  NameServer names(*world_);
+  EchoServer http(world_->Socket(SOCK_STREAM, kWorld6, 80));
+  EchoServer https(world_->Socket(SOCK_STREAM, kWorld6, 443));
+  EchoServer other(world_->Socket(SOCK_STREAM, kWorld6, 8080));
+  EXPECT_EQ(Say(80, kRequest, kWorld6), "refused");
+  DnsAnswer answer = Ask("good.example.com", kDnsTypeAaaa);
+  ASSERT_EQ(answer.addresses6.size(), 1u);
+  EXPECT_EQ(answer.addresses6[0].address, Address6(kWorld6));
+  EXPECT_TRUE(answer.addresses.empty());
+  EXPECT_EQ(Say(80, kRequest, kWorld6), kForwarded);
+  // That of IPv4 was not asked for.
+  EXPECT_EQ(Say(80, kRequest), "refused");
+  // The same address by another name, by none, and at another port.
+  EXPECT_EQ(Say(80, "GET / HTTP/1.1\r\nHost: evil.example.net\r\n\r\n", kWorld6), "reset");
+  EXPECT_EQ(Say(80, "HELO\r\n", kWorld6), "reset");
+  EXPECT_EQ(Say(443, kRequest, kWorld6), "reset");
+  EXPECT_EQ(Say(8080, kRequest, kWorld6), "refused");
+  EXPECT_EQ(https.served() + other.served(), 0u);
+  // Names that are bound to what is inside.
+  EXPECT_TRUE(Ask("metadata.example.com", kDnsTypeAaaa).addresses6.empty());
+  EXPECT_EQ(Ask("mixed.example.com", kDnsTypeAaaa).addresses6.size(), 1u);
+  // A list that has no names any more ends it.
+  SetPolicy(Lists({}, {"0.0.0.0/0"}, true));
+  EXPECT_EQ(Say(80, kRequest, kWorld6), "refused");
 }
 
 }  // namespace

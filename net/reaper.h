@@ -28,13 +28,20 @@ class Reaper {
   const Statistics& statistics() const { return statistics_; }
 
  private:
-  enum class Stage { kFlows, kNames, kRest };
+  enum class Stage { kFlows, kFlows6, kNames, kNames6, kRest };
   // Reads some entries of a table; false if those were the last.
   template <typename Key, typename Value, typename Each>
   bool Read(int map, const Each& each);
-  bool IsAlive(const bpf::flow_key& key, const bpf::flow& flow, uint64_t now) const;
-  bool StepFlows(uint64_t now);
-  bool StepNames();
+  // Of one family's types.
+  template <typename Key, typename Flow>
+  bool IsAlive(const Key& key, const Flow& flow, uint64_t now) const;
+  template <typename Key, typename Flow, typename Name>
+  bool StepFlows(int flows, int names, uint64_t now);
+  template <typename Key, typename Flow, typename Name>
+  bool StepNames(int flows, int names);
+  template <typename Key>
+  void SweepOpened(int map, uint64_t now);
+  void PublishCounts();
   void SweepRest(uint64_t now);
 
   Programs* programs_;

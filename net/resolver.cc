@@ -204,8 +204,10 @@ Task<Resolver::Message> Resolver::Answer(Message query, uint32_t slot) {
     ++statistics_.refused;
     co_return MakeDnsAnswer(*question, DnsCode::kRefused);
   }
-  // Guests have no IPv6: who is told so at once does not wait for it.
-  if (question->type == kDnsTypeAaaa) co_return MakeDnsAnswer(*question, DnsCode::kNoError);
+  // Who is told at once that there is none does not wait for it.
+  if (question->type == kDnsTypeAaaa && !fabric_->WhyNoIpv6().empty()) {
+    co_return MakeDnsAnswer(*question, DnsCode::kNoError);
+  }
   uint32_t epoch = fabric_->SlotState(slot).epoch;
   Message answer = co_await Ask(*question);
   if (answer.empty()) {
@@ -221,10 +223,13 @@ Resolver::Message Resolver::Filter(const DnsQuestion& question, Message answer, 
                                    uint32_t epoch) {
   auto said = ParseDnsAnswer(answer, question, question.id);
   if (!said.ok()) return MakeDnsAnswer(question, DnsCode::kServer);
-  if (question.type != kDnsTypeA) return answer;
+  if (question.type != kDnsTypeA && question.type != kDnsTypeAaaa) return answer;
   if (said->code != DnsCode::kNoError) return MakeDnsError(question, said->raw_code);
   std::erase_if(said->addresses, [&](const DnsAddress& each) {
-    return fabric_->fixed().IsDenied(ntohl(each.address));
+    return question.type != kDnsTypeA || fabric_->fixed().IsDenied(FromWire(each.address));
+  });
+  std::erase_if(said->addresses6, [&](const DnsAddress6& each) {
+    return question.type != kDnsTypeAaaa || fabric_->fixed6().IsDenied(FromWire(each.address));
   });
   // The sandbox that asked may be gone, or its list another by now.
   const Policy* policy = fabric_->PolicyOf(slot);
@@ -233,9 +238,13 @@ Resolver::Message Resolver::Filter(const DnsQuestion& question, Message answer, 
     for (const DnsAddress& each : said->addresses) {
       fabric_->OpenAddress(slot, each.address, std::clamp(each.ttl, kLeastOpen, kMostOpen));
     }
+    for (const DnsAddress6& each : said->addresses6) {
+      fabric_->OpenAddress6(slot, each.address, std::clamp(each.ttl, kLeastOpen, kMostOpen));
+    }
   }
   for (DnsAddress& each : said->addresses) each.ttl = std::min(each.ttl, kMostOpen);
-  return MakeDnsAnswer(question, DnsCode::kNoError, said->addresses);
+  for (DnsAddress6& each : said->addresses6) each.ttl = std::min(each.ttl, kMostOpen);
+  return MakeDnsAnswer(question, DnsCode::kNoError, said->addresses, said->addresses6);
 }
 
 // Asks one server after another. The answer has the question's own id.

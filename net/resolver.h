@@ -19,8 +19,8 @@ namespace asio = boost::asio;
 
 // The name server of all sandboxes, at their gateway: it asks others, by UDP and TCP, if the
 // sandbox's policy lets it ask for the name, and opens the addresses that names of its list have,
-// for as long as the answer is good. Addresses that are denied to all are left out of answers. IPv6
-// addresses are none. On one thread.
+// for as long as the answer is good. Addresses that are denied to all are left out of answers, and
+// those of IPv6 where it is not carried. On one thread.
 class Resolver : public std::enable_shared_from_this<Resolver> {
  public:
   struct Options {

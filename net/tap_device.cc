@@ -14,6 +14,12 @@ namespace {
 
 constexpr int kVirtioHeader = 12;
 
+Status SetIpv6(const std::string& name, const char* what, uint8_t digit) {
+  const std::string path = "/proc/sys/net/ipv6/conf/" + name + "/" + what;
+  CUBE_ASSIGN(UniqueFd file, OpenFile(path, O_WRONLY));
+  return WriteAll(file.get(), {&digit, 1}, path.c_str());
+}
+
 }  // namespace
 
 Result<UniqueFd> OpenTap(const std::string& name) {
@@ -42,10 +48,14 @@ Result<UniqueFd> MakeTap(const std::string& name, unsigned owner) {
 
 void QuietenLink(const std::string& name) {
   // A host without IPv6 has no such file, and nothing to be said.
-  auto file = OpenFile("/proc/sys/net/ipv6/conf/" + name + "/disable_ipv6", O_WRONLY);
-  if (!file.ok()) return;
-  const uint8_t one[] = {'1'};
-  (void)WriteAll(file->get(), one, "disable_ipv6");
+  (void)SetIpv6(name, "disable_ipv6", '1');
+}
+
+Status OpenLinkToIpv6(const std::string& name) {
+  // No routers are heard or asked, and it gives itself no address.
+  CUBE_TRY(SetIpv6(name, "accept_ra", '0'));
+  CUBE_TRY(SetIpv6(name, "addr_gen_mode", '1'));
+  return SetIpv6(name, "disable_ipv6", '0');
 }
 
 }  // namespace cube::net

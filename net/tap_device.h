@@ -18,6 +18,8 @@ Result<UniqueFd> MakeTap(const std::string& name, unsigned owner);
 Result<UniqueFd> OpenTap(const std::string& name);
 // No IPv6 of the host's on it: no address, no announcements.
 void QuietenLink(const std::string& name);
+// IPv6 on it, but nothing that is not said to it: no address of its own making, no routers.
+Status OpenLinkToIpv6(const std::string& name);
 
 }  // namespace cube::net
 

@@ -238,6 +238,7 @@ Status ReadNetwork(const toml::table& table, const std::string& name, NetworkCon
   section.Whole("last_port", 1024, 65535, &network->last_port);
   section.Whole("max_flows", 1, 65536, &network->max_flows);
   section.Whole("taps", 0, 1000, &network->taps);
+  section.Bool("ipv6", &network->ipv6);
   return section.Finish();
 }
 

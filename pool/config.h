@@ -56,18 +56,19 @@ struct JailConfig {
   bool operator==(const JailConfig&) const = default;
 };
 
-// The network of sandboxes. Addresses are those of IPv4, as text.
+// The network of sandboxes. Addresses are those of IPv4, as text, unless said otherwise.
 struct NetworkConfig {
   bool enabled = false;
   std::string uplink;                   // an interface; empty: that of the default route
   std::string prefix = "cube";          // of the names of interfaces that are made
   std::vector<std::string> addresses;   // that sandboxes' traffic comes from; none: the uplink's
-  std::vector<std::string> exceptions;  // networks that are not denied to all
+  std::vector<std::string> exceptions;  // networks, IPv6 too, that are not denied to all
   std::vector<std::string> dns;         // name servers; none: the host's
   std::string host_network = "198.18.0.0/16";  // sandboxes, as the host knows them
   uint32_t first_port = 10240, last_port = 32767;
   uint32_t max_flows = 16384;  // of one sandbox
   uint32_t taps = 8;           // to have ready
+  bool ipv6 = false;           // carried where the uplink has a global address of it
 };
 
 // The node's configuration: one TOML file, of which every key has a default. docs/node.md lists

@@ -20,7 +20,10 @@ void AddStrings(const char* key, const std::vector<std::string>& strings, JsonWr
 }
 
 const char* ProtocolName(uint8_t protocol) {
-  return protocol == 6 ? "tcp" : protocol == 17 ? "udp" : protocol == 1 ? "icmp" : "";
+  return protocol == 6                     ? "tcp"
+         : protocol == 17                  ? "udp"
+         : protocol == 1 || protocol == 58 ? "icmp"
+                                           : "";
 }
 
 void AddSandboxNetwork(const net::Fabric& fabric, const std::string& id, uint32_t slot,
@@ -71,6 +74,7 @@ std::string StatsAnswer(NodeNetwork* network) {
   json.Key("dns_failed").Uint(network->resolver().statistics().failed);
   json.Key("peeked").Uint(network->proxy().statistics().connections);
   json.Key("peeked_refused").Uint(network->proxy().statistics().refused);
+  json.Key("ipv6").Bool(fabric.WhyNoIpv6().empty()).Key("why_no_ipv6").String(fabric.WhyNoIpv6());
   json.Key("reasons").BeginObject();
   std::vector<uint64_t> counts(static_cast<size_t>(libbpf_num_possible_cpus()));
   for (uint32_t reason = 0; reason < net::bpf::REASONS; ++reason) {
@@ -83,14 +87,24 @@ std::string StatsAnswer(NodeNetwork* network) {
   return json.EndObject().EndObject().text();
 }
 
+// "ADDRESS[:PORT]", of IPv6 "[ADDRESS]:PORT".
+std::string RemoteText(const net::bpf::trace_event& event) {
+  if (event.family == 0) return "";
+  bool is_ipv6 = event.family == 6;
+  std::string text =
+      is_ipv6 ? net::AddressText(event.remote) : net::AddressText(event.remote.words[0]);
+  if (event.remote_port == 0) return text;
+  if (is_ipv6) text = "[" + text + "]";
+  return text + Format(":%u", ntohs(event.remote_port));
+}
+
 std::string TraceAnswer(NodeNetwork* network, const std::vector<net::bpf::trace_event>& events) {
   net::Fabric& fabric = network->fabric();
   JsonWriter json;
   json.BeginObject().Key("ok").Bool(true).Key("verdicts").BeginArray();
   for (const net::bpf::trace_event& event : events) {
     net::bpf::slot slot = fabric.SlotState(event.slot % CUBE_MAX_SLOTS);
-    std::string remote = event.remote == 0 ? "" : net::AddressText(event.remote);
-    if (event.remote_port != 0) remote += Format(":%u", ntohs(event.remote_port));
+    std::string remote = RemoteText(event);
     json.BeginObject().Key("at_ms").Uint(event.at / 1'000'000);
     json.Key("id").String(std::string(slot.id, strnlen(slot.id, sizeof slot.id)));
     json.Key("direction").String(event.inward != 0 ? "in" : "out");
@@ -139,6 +153,8 @@ Outcome<net::Policy> PolicyFields(RequestFields* fields) {
   policy->packets_per_second = packets.value_or(0);
   auto rules = net::CompilePolicy(*policy);
   if (!rules.ok()) return Refuse(Fault::kInvalid, "%s", rules.error().message().c_str());
+  auto rules6 = net::CompilePolicy6(*policy);
+  if (!rules6.ok()) return Refuse(Fault::kInvalid, "%s", rules6.error().message().c_str());
   return std::move(*policy);
 }
 
@@ -146,8 +162,17 @@ Outcome<net::Policy> PolicyOfLists(const NetworkPolicy& lists) {
   std::vector<std::string> texts[2];
   for (int i = 0; i < 2; ++i) {
     for (const std::string& text : i == 0 ? lists.allow_out : lists.deny_out) {
-      if (text.find(':') != std::string::npos) continue;
       size_t slash = text.find('/');
+      if (text.find(':') != std::string::npos) {
+        // Bits beyond a prefix are cut off here as well; what is no network is left out.
+        auto address = net::ParseNetwork6(text.substr(0, slash));
+        auto prefix =
+            net::ParseNetwork6(slash == std::string::npos ? "::" : "::" + text.substr(slash));
+        if (!address.ok() || !prefix.ok()) continue;
+        prefix->address = address->address & prefix->mask();
+        texts[i].push_back(net::NetworkText(*prefix));
+        continue;
+      }
       auto address = net::ParseNetwork(text.substr(0, slash));
       if (slash == std::string::npos || !address.ok()) {
         texts[i].push_back(text);

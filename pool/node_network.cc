@@ -38,7 +38,18 @@ Result<std::unique_ptr<NodeNetwork>> NodeNetwork::Open(asio::io_context& io,
   options.first_port = static_cast<uint16_t>(config.first_port);
   options.last_port = static_cast<uint16_t>(config.last_port);
   options.max_flows = config.max_flows;
-  CUBE_ASSIGN(options.exceptions, Networks(config.exceptions, "exceptions"));
+  options.ipv6 = config.ipv6;
+  std::vector<std::string> exceptions;
+  for (const std::string& text : config.exceptions) {
+    if (!net::LooksLikeIpv6(text)) {
+      exceptions.push_back(text);
+      continue;
+    }
+    auto network = net::ParseNetwork6(text);
+    if (!network.ok()) return Error(network.error()).Wrap("network.exceptions");
+    options.exceptions6.push_back(*network);
+  }
+  CUBE_ASSIGN(options.exceptions, Networks(exceptions, "exceptions"));
   CUBE_ASSIGN(options.snat, Networks(config.addresses, "addresses"));
   CUBE_ASSIGN(options.host_network, net::ParseNetwork(config.host_network));
   CUBE_TRY(net::MountBpf(kBpfFolder));
@@ -49,7 +60,8 @@ Result<std::unique_ptr<NodeNetwork>> NodeNetwork::Open(asio::io_context& io,
   CUBE_ASSIGN(network->resolver_,
               net::Resolver::Create(io, network->fabric_.get(), {.servers = config.dns}));
   CUBE_ASSIGN(network->proxy_, net::PeekProxy::Create(io, network->fabric_.get()));
-  network->fabric_->SetProxyPorts(network->resolver_->port(), network->proxy_->port());
+  network->fabric_->SetProxyPorts(network->resolver_->port(), network->proxy_->port(),
+                                  network->proxy_->port6());
   network->resolver_->Start();
   network->proxy_->Start();
   Spawn(io, network->LookAfter());

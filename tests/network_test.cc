@@ -335,5 +335,34 @@ TEST_P(NodeNetworkTest, RefusalsAreTold) {
   EXPECT_GE(Network(id).at("denied").to_number<uint64_t>(), 1u);
 }
 
+// A node that carries IPv6.
+class NodeIpv6Test : public NodeNetworkTest {
+ protected:
+  void SetUp() override {
+    more_ = "ipv6 = true\n";
+    NodeNetworkTest::SetUp();
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Jail, NodeIpv6Test, ::testing::Values(true),
+                         [](const auto&) { return "With"; });
+
+TEST_P(NodeIpv6Test, AClonesReach) {
+  EchoServer allowed(world_->Socket(SOCK_STREAM, kWorld6, 80));
+  EchoServer denied(world_->Socket(SOCK_STREAM, kOther6, 80));
+  std::string id = node_->Create({{"allow", {"2001:db8:80::/48"}}, {"deny", {"0.0.0.0/0"}}});
+  ASSERT_FALSE(id.empty());
+  EXPECT_TRUE(node_->Ask("net.stats").at("ipv6").as_bool());
+  const std::string reach =
+      "echo hello | nc 2001:db8:80::80 80; "
+      "echo hello | nc 2001:db8:66::7 80 2> /dev/null || echo refused; "
+      "echo hello | nc fd00:ec2::254 80 2> /dev/null || echo refused";
+  EXPECT_EQ(InGuest(id, reach), "hello\nrefused\nrefused\n");
+  ASSERT_TRUE(IsOk(node_->Ask("sandbox.pause", id)));
+  ASSERT_TRUE(IsOk(node_->Ask("sandbox.resume", id)));
+  EXPECT_EQ(InGuest(id, reach), "hello\nrefused\nrefused\n");
+  EXPECT_EQ(denied.served(), 0u);
+}
+
 }  // namespace
 }  // namespace cube::net::testing

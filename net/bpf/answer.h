@@ -5,23 +5,6 @@
 
 #include "net/bpf/rewrite.h"
 
-#define ARPHRD_ETHER 1
-#define ARPOP_REQUEST 1
-#define ARPOP_REPLY 2
-
-// Ethernet and IPv4 only (RFC 826).
-struct arp {
-  struct {
-    __u16 ar_hrd, ar_pro;
-    __u8 ar_hln, ar_pln;
-    __u16 ar_op;
-  } header;
-  __u8 sender_mac[6];
-  __u8 sender[4];
-  __u8 target_mac[6];
-  __u8 target[4];
-} __attribute__((packed));
-
 static __always_inline int same_mac(const __u8* a, const __u8* b) {
   __u8 differ = 0;
 #pragma unroll
@@ -29,48 +12,11 @@ static __always_inline int same_mac(const __u8* a, const __u8* b) {
   return !differ;
 }
 
-// Who asks for the gateway is told. Anything else says, or asks, what is none of the guest's
-// business. REASON_ARP if the answer is in `skb`.
-static __always_inline int answer_arp(struct __sk_buff* skb) {
-  const __u8 guest[6] = CUBE_GUEST_MAC, gateway[6] = CUBE_GATEWAY_MAC;
-  struct arp arp;
-  if (bpf_skb_load_bytes(skb, ETH_HLEN, &arp, sizeof(arp)) < 0) return REASON_MALFORMED;
-  if (arp.header.ar_hrd != bpf_htons(ARPHRD_ETHER) || arp.header.ar_pro != bpf_htons(ETH_P_IP) ||
-      arp.header.ar_hln != 6 || arp.header.ar_pln != 4) {
-    return REASON_MALFORMED;
-  }
-  __u32 sender, target;
-  __builtin_memcpy(&sender, arp.sender, 4);
-  __builtin_memcpy(&target, arp.target, 4);
-  if (!same_mac(arp.sender_mac, guest)) return REASON_SOURCE;
-  if (sender != GUEST_ADDRESS && sender != 0) return REASON_SOURCE;
-  if (arp.header.ar_op != bpf_htons(ARPOP_REQUEST) || target != GATEWAY_ADDRESS) {
-    return REASON_SOURCE;
-  }
-  arp.header.ar_op = bpf_htons(ARPOP_REPLY);
-  __builtin_memcpy(arp.target_mac, arp.sender_mac, 6);
-  __builtin_memcpy(arp.target, &sender, 4);
-  __builtin_memcpy(arp.sender_mac, gateway, 6);
-  __builtin_memcpy(arp.sender, &target, 4);
-  if (bpf_skb_store_bytes(skb, ETH_HLEN, &arp, sizeof(arp), 0) < 0) return REASON_MALFORMED;
-  if (set_macs(skb, guest, gateway) < 0) return REASON_MALFORMED;
-  return REASON_ARP;
-}
-
-// A header of 20 bytes for an answer of `length` bytes behind it.
-static __always_inline void answer_header(const struct packet* packet, __u32 source, __u8 protocol,
-                                          __u32 length, struct iphdr* ip) {
-  __builtin_memset(ip, 0, sizeof(*ip));
-  ip->version = 4;
-  ip->ihl = 5;
-  ip->tot_len = bpf_htons(20 + length);
-  ip->frag_off = bpf_htons(IP_DONT);
-  ip->ttl = 64;
-  ip->protocol = protocol;
-  ip->saddr = source;
-  ip->daddr = packet->ip.saddr;
-  ip->check = header_checksum(ip);
-}
+#ifdef CUBE_IPV6
+#include "net/bpf/answer6.h"
+#else
+#include "net/bpf/answer4.h"
+#endif
 
 // Puts 32 bits of TCP's header at `at`.
 static __always_inline int set_tcp(struct __sk_buff* skb, __u32 at, __u32 before, __u32 after) {
@@ -102,36 +48,10 @@ APART int answer_reset(struct __sk_buff* skb, const struct packet* packet) {
   if (set_tcp(skb, TCP_SEQ_AT, packet->sequence, sequence) < 0) return -1;
   if (set_tcp(skb, 8, packet->acknowledged, acknowledged) < 0) return -1;
   if (set_tcp(skb, TCP_DOFF_AT, words[1], control) < 0) return -1;
-  struct iphdr ip = packet->ip;
+  struct ip_header ip = packet->ip;
   ip.saddr = packet->ip.daddr;
   ip.daddr = packet->ip.saddr;
   if (bpf_skb_store_bytes(skb, ETH_HLEN, &ip, sizeof(ip), 0) < 0) return -1;
-  return set_macs(skb, guest, gateway);
-}
-
-// Makes an ICMP error of a packet: its header and 8 bytes are quoted. `extra`: its last 32 bits.
-APART int answer_icmp(struct __sk_buff* skb, const struct packet* packet, __u32 code, __u32 extra) {
-  const __u8 guest[6] = CUBE_GUEST_MAC, gateway[6] = CUBE_GATEWAY_MAC;
-  struct {
-    struct iphdr ip;
-    __u8 type, code;
-    __u16 check;
-    __u32 extra;
-    struct iphdr quoted;
-    __u8 quoted_l4[8];
-  } answer;
-  // Neither of an error, nor of what may be a part only (RFC 1122 section 3.2.2).
-  if (!packet || packet->is_error || packet->later_fragment) return -1;
-  __builtin_memset(&answer, 0, sizeof(answer));
-  if (bpf_skb_load_bytes(skb, L4, answer.quoted_l4, 8) < 0) return -1;
-  answer.quoted = packet->ip;
-  answer.type = code >> 8;
-  answer.code = code & 0xff;
-  answer.extra = extra;
-  answer.check = fold(bpf_csum_diff(0, 0, (__be32*)&answer.type, 36, 0));
-  answer_header(packet, GATEWAY_ADDRESS, IPPROTO_ICMP, 36, &answer.ip);
-  if (bpf_skb_change_tail(skb, ETH_HLEN + sizeof(answer), 0) < 0) return -1;
-  if (bpf_skb_store_bytes(skb, ETH_HLEN, &answer, sizeof(answer), 0) < 0) return -1;
   return set_macs(skb, guest, gateway);
 }
 
@@ -141,7 +61,7 @@ static __always_inline int refuse(struct __sk_buff* skb, const struct packet* pa
   if (packet->later_fragment || packet->is_error) return TC_ACT_SHOT;
   if (packet->ip.protocol == IPPROTO_TCP) {
     if (answer_reset(skb, packet) < 0) return TC_ACT_SHOT;
-  } else if (answer_icmp(skb, packet, ICMP_UNREACHABLE << 8 | 13, 0) < 0) {
+  } else if (answer_icmp(skb, packet, ERROR_PROHIBITED, 0) < 0) {
     return TC_ACT_SHOT;
   }
   return bpf_redirect(ifindex, 0);

@@ -2,6 +2,7 @@
 
 #include "net/bpf/inward.h"
 #include "net/bpf/outward.h"
+#include "net/bpf/parse4.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -34,6 +35,7 @@ int from_sandbox(struct __sk_buff* skb) {
       return bpf_redirect(ifindex, 0);
     }
     case bpf_htons(ETH_P_IPV6):
+      bpf_tail_call(skb, &families, FAMILY_SANDBOX);
       return deny(set, skb, 0, out.number, REASON_IPV6);
     case bpf_htons(ETH_P_8021Q):
     case bpf_htons(ETH_P_8021AD):
@@ -49,7 +51,7 @@ int from_sandbox(struct __sk_buff* skb) {
   }
   if (out.packet.ip.ttl <= 1) {
     deny(set, skb, &out.packet, out.number, REASON_TTL);
-    int answered = answer_icmp(skb, &out.packet, error_reply(ICMP_TIME_EXCEEDED, 0), 0);
+    int answered = answer_icmp(skb, &out.packet, ERROR_TTL, 0);
     return answered < 0 ? TC_ACT_SHOT : bpf_redirect(ifindex, 0);
   }
   if (!within_rate(out.number, slot, skb->len)) {
@@ -73,7 +75,9 @@ int from_sandbox(struct __sk_buff* skb) {
 SEC("tc")
 int from_world(struct __sk_buff* skb) {
   struct settings* set = get_settings();
-  if (!set || skb->vlan_present || skb->protocol != bpf_htons(ETH_P_IP)) return TC_ACT_OK;
+  if (!set || skb->vlan_present) return TC_ACT_OK;
+  if (skb->protocol == bpf_htons(ETH_P_IPV6)) bpf_tail_call(skb, &families, FAMILY_WORLD);
+  if (skb->protocol != bpf_htons(ETH_P_IP)) return TC_ACT_OK;
   struct inbound in = {};
   gather(skb);
   if (parse(skb, &in.packet) != REASON_ALLOWED) return TC_ACT_OK;
@@ -106,6 +110,7 @@ int from_world(struct __sk_buff* skb) {
 SEC("tc")
 int from_host(struct __sk_buff* skb) {
   struct settings* set = get_settings();
+  if (skb->protocol == bpf_htons(ETH_P_IPV6)) bpf_tail_call(skb, &families, FAMILY_HOST);
   if (!set || skb->protocol != bpf_htons(ETH_P_IP)) return TC_ACT_SHOT;
   struct inbound in = {};
   gather(skb);

@@ -18,7 +18,7 @@ static __always_inline void outward_key(const struct packet* packet, __u32 slot,
   key->remote = packet->ip.daddr;
   key->local_port = packet->source_port;
   key->protocol = flow_protocol(packet);
-  key->remote_port = key->protocol == IPPROTO_ICMP ? 0 : packet->target_port;
+  key->remote_port = key->protocol == ICMP_PROTOCOL ? 0 : packet->target_port;
 }
 
 static __always_inline void inward_key(const struct packet* packet, struct reverse_key* key) {
@@ -27,7 +27,7 @@ static __always_inline void inward_key(const struct packet* packet, struct rever
   key->source = packet->ip.daddr;
   key->source_port = packet->target_port;
   key->protocol = flow_protocol(packet);
-  key->target_port = key->protocol == IPPROTO_ICMP ? 0 : packet->source_port;
+  key->target_port = key->protocol == ICMP_PROTOCOL ? 0 : packet->source_port;
 }
 
 static __always_inline void reverse_of(const struct flow* flow, __u8 protocol,
@@ -86,8 +86,8 @@ APART int reclaim(const struct reverse_key* name, __u64 now) {
   if (!key) return 1;
   struct flow* flow = bpf_map_lookup_elem(&flows, key);
   struct slot* slot = get_slot(key->slot);
-  if (flow && slot && flow->source_port == name->source_port && flow->source == name->source &&
-      is_alive(flow, slot, now)) {
+  if (flow && slot && flow->source_port == name->source_port &&
+      same_address(flow->source, name->source) && is_alive(flow, slot, now)) {
     return 0;
   }
   bpf_map_delete_elem(&reverse, name);
@@ -134,6 +134,7 @@ static __always_inline void drop_flow(const struct flow_key* key, const struct f
   bpf_map_delete_elem(&flows, key);
 }
 
+#ifndef CUBE_IPV6
 static __always_inline void fragment_name(const struct packet* packet, __u32 slot,
                                           struct fragment_key* key) {
   __builtin_memset(key, 0, sizeof(*key));
@@ -143,6 +144,7 @@ static __always_inline void fragment_name(const struct packet* packet, __u32 slo
   key->identifier = packet->ip.id;
   key->protocol = packet->ip.protocol;
 }
+#endif
 
 static __always_inline void count_packet(__u32 slot, __u32 bytes, int inward) {
   struct slot_counters* count = bpf_map_lookup_elem(&counters, &slot);

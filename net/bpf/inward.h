@@ -25,7 +25,8 @@ APART int track_inward(struct inbound* in) {
   struct flow* flow = bpf_map_lookup_elem(&flows, key);
   struct slot* slot = get_slot(key->slot);
   if (!flow || !slot || !is_alive(flow, slot, in->now)) return REASON_NO_FLOW;
-  if (flow->source_port != name.source_port || flow->source != name.source) return REASON_NO_FLOW;
+  if (flow->source_port != name.source_port || !same_address(flow->source, name.source))
+    return REASON_NO_FLOW;
   // One that was begun outside begins anew.
   if (flow->outside && flow->state >= FLOW_TCP_CLOSING && !in->packet.is_error &&
       (in->packet.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
@@ -37,17 +38,19 @@ APART int track_inward(struct inbound* in) {
   in->key = *key;
   in->to.target = GUEST_ADDRESS;
   // An error may be a router's.
-  in->to.source = in->packet.ip.saddr == flow->target ? key->remote : in->packet.ip.saddr;
+  in->to.source =
+      same_address(in->packet.ip.saddr, flow->target) ? key->remote : in->packet.ip.saddr;
   in->to.inner_target = key->remote;
   in->to.target_port = key->local_port;
   in->to.source_port = key->remote_port;
-  if (in->packet.ip.protocol == IPPROTO_ICMP && !in->packet.is_error) {
+  if (in->packet.ip.protocol == ICMP_PROTOCOL && !in->packet.is_error) {
     in->to.source_port = key->local_port;
   }
   advance(flow, &in->packet, 0, in->now);
   return REASON_ALLOWED;
 }
 
+#ifndef CUBE_IPV6
 // Enters a flow that the other side begins: `number`'s guest knows its peer as `remote`.
 APART int accept_flow(struct inbound* in, __u32 remote, __u32 port, __u32 kind) {
   if (!in) return REASON_NO_POLICY;
@@ -115,6 +118,7 @@ static __always_inline void keep_fragment(struct inbound* in, const struct slot*
   in->to.identifier = fresh.identifier;
   bpf_map_update_elem(&fragments, &name, &fresh, BPF_ANY);
 }
+#endif
 
 // Hands a packet that belongs to a flow to its guest.
 static __always_inline int deliver(struct __sk_buff* skb, struct inbound* in,
@@ -122,7 +126,9 @@ static __always_inline int deliver(struct __sk_buff* skb, struct inbound* in,
   const __u8 guest[6] = CUBE_GUEST_MAC, gateway[6] = CUBE_GATEWAY_MAC;
   struct slot* slot = get_slot(in->number);
   if (!slot || in->packet.ip.ttl <= 1) return TC_ACT_SHOT;
+#ifndef CUBE_IPV6
   if (in->packet.fragmented && !in->packet.later_fragment) keep_fragment(in, slot);
+#endif
   if (rewrite_packet(skb, &in->packet, &in->to) < 0) return TC_ACT_SHOT;
   if (write_macs(skb, guest, gateway) < 0) return TC_ACT_SHOT;
   note(set, &in->packet, in->number, skb->len, 1, REASON_ALLOWED);

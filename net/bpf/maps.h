@@ -11,7 +11,7 @@
 namespace cube::net::bpf {
 #endif
 
-#define CUBE_LAYOUT 2
+#define CUBE_LAYOUT 3
 
 #define CUBE_MAX_SLOTS 4096
 #define CUBE_MAX_FLOWS 131072
@@ -25,7 +25,12 @@ namespace cube::net::bpf {
 #define CUBE_ID_SIZE 40
 #define CUBE_TRACE_BYTES (1 << 18)
 
-// One for all guests: 169.254.0.21/30, behind 169.254.0.22.
+// One for all guests: 169.254.0.21/30, behind 169.254.0.22; fdcb:6375:6265::15/126, behind ::16. By
+// fdcb:6375:6265:1::/64 the host knows them: its own address is ::1, that of slot N ::N+1.
+#define CUBE_INSIDE6_HIGH 0xfdcb6375
+#define CUBE_INSIDE6_LOW 0x6265
+#define CUBE_GUEST6 0x15
+#define CUBE_GATEWAY6 0x16
 #define CUBE_GUEST_MAC \
   { 0x02, 0xcb, 0x00, 0x00, 0x00, 0x15 }
 #define CUBE_GATEWAY_MAC \
@@ -85,7 +90,7 @@ enum reason {
   REASON_MALFORMED,  // headers that contradict themselves or the frame
   REASON_VLAN,       // a tag
   REASON_ETHERTYPE,  // neither IPv4 nor ARP nor IPv6
-  REASON_IPV6,       //
+  REASON_IPV6,       // IPv6 where the node carries none
   REASON_SOURCE,     // not the guest's own address
   REASON_OPTIONS,    // IP options
   REASON_PROTOCOL,   // neither TCP, UDP nor an ICMP that is carried
@@ -103,9 +108,18 @@ enum reason {
   REASONS,
 };
 
+// An address of IPv6 in network order.
+struct address6 {
+  __u32 words[4];
+#ifdef __cplusplus
+  bool operator==(const address6&) const = default;
+#endif
+};
+
 enum slot_flags {
   SLOT_INTERNET = 1,  // what no rule speaks of is open
   SLOT_DOMAINS = 2,   // names are, by the resolver and the proxy
+  SLOT_IPV6 = 4,      // its rules of IPv6 are in place as well: else none of it is carried
 };
 
 // A TAP and the sandbox behind it. The node writes it through a mapping: `policy` last and in one
@@ -134,46 +148,6 @@ struct meter_state {
   __s64 packets;
 };
 
-struct flow_key {
-  __u32 slot;
-  __u32 remote;
-  __u16 local_port;  // for an echo its identifier
-  __u16 remote_port;
-  __u8 protocol;
-  __u8 pad[3];
-};
-
-struct flow {
-  __u64 seen;    // coarse CLOCK_MONOTONIC nanoseconds
-  __u32 source;  // what the guest's address becomes
-  __u32 target;  // what the remote address becomes: itself, or the host's
-  __u16 source_port;
-  __u16 target_port;
-  __u8 state;
-  __u8 kind;
-  __u8 outside;  // it was begun by the other side
-  __u8 pad;
-  __u32 generation;  // of the policy that has let it through
-  __u32 epoch;
-};
-
-// A flow as it is seen outside, from there.
-struct reverse_key {
-  __u32 target;
-  __u32 source;
-  __u16 target_port;
-  __u16 source_port;
-  __u8 protocol;
-  __u8 pad[3];
-};
-
-// Longest prefix first by generation, then by address.
-struct rule_key {
-  __u32 prefix;  // 32 + that of the address
-  __u32 generation;
-  __u32 address;
-};
-
 struct port_range {
   __u16 first, last;  // in the host's order
   __u8 protocol;      // 0: every one
@@ -186,17 +160,27 @@ struct rule {
   struct port_range ranges[CUBE_MAX_RANGES];
 };
 
-struct fixed_key {
-  __u32 prefix;
-  __u32 address;
-};
+#ifdef __cplusplus
+inline namespace v4 {
+using ip_address = __u32;
+#include "net/bpf/layout.h"
+}  // namespace v4
+namespace v6 {
+using ip_address = address6;
+#include "net/bpf/layout.h"
+}  // namespace v6
+#else
+#ifdef CUBE_IPV6
+typedef struct address6 ip_address;
+#else
+typedef __u32 ip_address;
+#endif
+#include "net/bpf/layout.h"
+#endif
+
 #define FIXED_DENIED 1
 #define FIXED_EXCEPTED 2
 
-struct opened_key {
-  __u32 slot;
-  __u32 address;
-};
 struct opened {
   __u64 until;  // CLOCK_MONOTONIC nanoseconds
   __u32 epoch;
@@ -249,19 +233,23 @@ struct settings {
   __u16 peek_port;
   __u32 trace;  // a flag for each reason that is traced
   __u8 host_mac[6];
-  __u8 pad[2];
+  __u16 peek_port6;
+  struct address6 snat6;  // none: IPv6 is refused
 };
+
+// Programs for IPv6, to which those for IPv4 hand over.
+enum family_program { FAMILY_SANDBOX, FAMILY_WORLD, FAMILY_HOST, FAMILY_PROGRAMS };
 
 struct trace_event {
   __u64 at;
   __u32 slot;
-  __u32 remote;
-  __u16 local_port, remote_port;
   __u32 bytes;
+  struct address6 remote;  // of IPv4 the first word
+  __u16 local_port, remote_port;
   __u8 protocol;
   __u8 reason;
   __u8 inward;
-  __u8 pad;
+  __u8 family;  // 4, 6, or 0 if none was read
 };
 
 #ifdef __cplusplus

@@ -18,8 +18,6 @@ struct outbound {
   __u32 number;
 };
 
-static __always_inline __u32 error_reply(__u32 type, __u32 code) { return type << 8 | code; }
-
 // Chooses where the new flow of a packet goes. REASON_ALLOWED or why it goes nowhere.
 APART int open_flow(struct outbound* out, const struct settings* set, struct slot* slot,
                     struct flow* flow) {
@@ -30,33 +28,32 @@ APART int open_flow(struct outbound* out, const struct settings* set, struct slo
   if (protocol == IPPROTO_TCP && (out->packet.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) {
     return REASON_NO_FLOW;
   }
-  if (protocol == IPPROTO_ICMP && out->packet.icmp_type != ICMP_ECHO_REQUEST) {
+  if (protocol == ICMP_PROTOCOL && out->packet.icmp_type != ICMP_ECHO_REQUEST) {
     return REASON_NO_FLOW;
   }
   __builtin_memset(flow, 0, sizeof(*flow));
   flow->target = out->key.remote;
   flow->target_port = out->key.remote_port;
-  if (out->key.remote == GATEWAY_ADDRESS) {
-    if (out->key.remote_port != bpf_htons(53) || !set->resolver_port || protocol == IPPROTO_ICMP) {
+  if (same_address(out->key.remote, GATEWAY_ADDRESS)) {
+    if (out->key.remote_port != bpf_htons(53) || !resolver_port(set) || protocol == ICMP_PROTOCOL) {
       return REASON_HOST;
     }
     flow->kind = FLOW_RESOLVER;
-    flow->target = set->host_address;
-    flow->target_port = set->resolver_port;
-    flow->source = slot->host_address;
+    flow->target = host_target(set);
+    flow->target_port = resolver_port(set);
+    flow->source = host_source(slot, out->number);
   } else {
     judge(&out->key, slot, out->policy, out->now, &out->verdict);
     if (out->verdict.reason != REASON_ALLOWED) return out->verdict.reason;
     flow->kind = out->verdict.kind;
     if (flow->kind == FLOW_PEEKED) {
-      if (!set->peek_port) return REASON_POLICY;
-      flow->target = set->host_address;
-      flow->target_port = set->peek_port;
-      flow->source = slot->host_address;
+      if (!peek_port(set)) return REASON_POLICY;
+      flow->target = host_target(set);
+      flow->target_port = peek_port(set);
+      flow->source = host_source(slot, out->number);
     } else {
-      __u32 which = out->number % (set->snat_count ? set->snat_count : 1);
-      flow->source = set->snat[which & (CUBE_MAX_SNAT - 1)];
-      if (!set->uplink || !flow->source) return REASON_NO_POLICY;
+      flow->source = world_source(set, out->number);
+      if (!set->uplink || is_no_address(flow->source)) return REASON_NO_POLICY;
     }
   }
   if (slot->flows >= slot->max_flows) return REASON_FLOWS;
@@ -117,7 +114,7 @@ static __always_inline int track(struct outbound* out, const struct settings* se
   out->to.target = flow->target;
   out->to.source_port = flow->source_port;
   out->to.target_port = flow->target_port;
-  if (out->packet.ip.protocol == IPPROTO_ICMP && !out->packet.is_error) {
+  if (out->packet.ip.protocol == ICMP_PROTOCOL && !out->packet.is_error) {
     out->to.target_port = flow->source_port;
   }
   out->to.inner_target = flow->source;
@@ -128,6 +125,7 @@ static __always_inline int track(struct outbound* out, const struct settings* se
 
 static __always_inline int goes_to_world(__u8 kind) { return kind == FLOW_OUT || kind == FLOW_IN; }
 
+#ifndef CUBE_IPV6
 // Fragments of guests that share an address would be taken for one another's by their receiver:
 // they get identifiers of the node's.
 static __always_inline int track_fragment(struct outbound* out, const struct settings* set,
@@ -159,6 +157,7 @@ static __always_inline int track_fragment(struct outbound* out, const struct set
   bpf_map_update_elem(&fragments, &name, &fresh, BPF_ANY);
   return REASON_ALLOWED;
 }
+#endif
 
 static __always_inline int deny(const struct settings* set, struct __sk_buff* skb,
                                 const struct packet* packet, __u32 slot, __u32 reason) {
@@ -177,7 +176,7 @@ static __always_inline int forward(struct __sk_buff* skb, struct outbound* out,
     if (skb->len > set->mtu + ETH_HLEN &&
         bpf_check_mtu(skb, set->uplink, &mtu, 0, BPF_MTU_CHK_SEGS) > 0) {
       deny(set, skb, &out->packet, out->number, REASON_TOO_BIG);
-      if (answer_icmp(skb, &out->packet, error_reply(ICMP_UNREACHABLE, 4), bpf_htonl(mtu)) < 0) {
+      if (answer_icmp(skb, &out->packet, ERROR_TOO_BIG, bpf_htonl(mtu)) < 0) {
         return TC_ACT_SHOT;
       }
       return bpf_redirect(skb->ifindex, 0);

@@ -1,22 +1,17 @@
 #ifndef CUBE_NET_BPF_PACKET_H_
 #define CUBE_NET_BPF_PACKET_H_
 
-// One IPv4 packet, its headers copied out and checked against one another and the frame.
+// One packet, its headers copied out and checked against one another and the frame: of the family
+// that is compiled for, IPv6 with CUBE_IPV6. What the families have of their own is in header4.h
+// and parse4.h, rewrite4.h and answer4.h, or those with a 6.
 
-#include <linux/if_ether.h>
-#include <linux/in.h>
-#include <linux/ip.h>
 #include <linux/pkt_cls.h>
 
-#include "net/bpf/tables.h"
-
-#define GUEST_ADDRESS bpf_htonl(0xa9fe0015)    // 169.254.0.21
-#define GATEWAY_ADDRESS bpf_htonl(0xa9fe0016)  // 169.254.0.22
-
-#define IP_OFFSET 0x1fff
-#define IP_MORE 0x2000
-#define IP_DONT 0x4000
-#define L4 (ETH_HLEN + 20)
+#ifdef CUBE_IPV6
+#include "net/bpf/header6.h"
+#else
+#include "net/bpf/header4.h"
+#endif
 
 // Of TCP's header, byte 13.
 #define TCP_FIN 0x01
@@ -32,14 +27,8 @@
 #define UDP_CHECK_AT 6
 #define ICMP_CHECK_AT 2
 
-#define ICMP_ECHO_REPLY 0
-#define ICMP_UNREACHABLE 3
-#define ICMP_ECHO_REQUEST 8
-#define ICMP_TIME_EXCEEDED 11
-#define ICMP_PARAMETER 12
-
 struct packet {
-  struct iphdr ip;
+  struct ip_header ip;
   __u16 source_port;  // of ICMP's echo its identifier, in both
   __u16 target_port;
   __u16 checksum;                // of TCP or UDP, as it came
@@ -51,7 +40,7 @@ struct packet {
   __u8 fragmented;
   __u8 is_error;  // an ICMP error, whose ports are those of the packet within, turned round
   __u8 inner_protocol;
-  __u32 inner_target;  // where that packet was going
+  ip_address inner_target;  // where that packet was going
 };
 
 // The first `size` bytes of the frame, where they lie; null if they are not in one piece. What is
@@ -67,36 +56,8 @@ static __always_inline void gather(struct __sk_buff* skb) {
   if ((void*)(long)skb->data + size > (void*)(long)skb->data_end) bpf_skb_pull_data(skb, size);
 }
 
-static __always_inline int is_icmp_error(__u8 type) {
-  return type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER;
-}
-
-// An ICMP error: `packet` gets the ports of the packet within, as an answer to it would have them.
-static __always_inline int parse_error(struct __sk_buff* skb, struct packet* packet, __u32 length) {
-  struct {
-    struct iphdr ip;
-    __u16 ports[4];
-  } inner;
-  if (length < 8 + sizeof(inner) || packet->fragmented) return REASON_MALFORMED;
-  if (bpf_skb_load_bytes(skb, L4 + 8, &inner, sizeof(inner)) < 0) return REASON_MALFORMED;
-  if (inner.ip.version != 4 || inner.ip.ihl != 5) return REASON_OPTIONS;
-  if (inner.ip.frag_off & bpf_htons(IP_OFFSET)) return REASON_FRAGMENT;
-  // The error is for whoever sent the packet within.
-  if (inner.ip.saddr != packet->ip.daddr) return REASON_MALFORMED;
-  packet->is_error = 1;
-  packet->inner_target = inner.ip.daddr;
-  packet->inner_protocol = inner.ip.protocol;
-  if (inner.ip.protocol == IPPROTO_TCP || inner.ip.protocol == IPPROTO_UDP) {
-    packet->source_port = inner.ports[1];
-    packet->target_port = inner.ports[0];
-    return REASON_ALLOWED;
-  }
-  __u8 type = inner.ports[0] & 0xff;
-  if (inner.ip.protocol != IPPROTO_ICMP) return REASON_PROTOCOL;
-  if (type != ICMP_ECHO_REQUEST && type != ICMP_ECHO_REPLY) return REASON_PROTOCOL;
-  packet->source_port = packet->target_port = inner.ports[2];
-  return REASON_ALLOWED;
-}
+// The family's own.
+static __always_inline int parse_error(struct __sk_buff* skb, struct packet* packet, __u32 length);
 
 static __always_inline int parse_icmp(struct __sk_buff* skb, struct packet* packet, __u32 length) {
   __u16 header[4];
@@ -144,40 +105,6 @@ static __always_inline int parse_udp(struct __sk_buff* skb, struct packet* packe
   return REASON_ALLOWED;
 }
 
-// Reads the packet of a frame whose headers have been gathered. REASON_ALLOWED, or what is wrong
-// with it.
-static __always_inline int parse(struct __sk_buff* skb, struct packet* packet) {
-  __builtin_memset(packet, 0, sizeof(*packet));
-  const void* frame = bytes_of(skb, L4);
-  if (!frame) return REASON_MALFORMED;
-  packet->ip = *(const struct iphdr*)(frame + ETH_HLEN);
-  if (packet->ip.version != 4 || packet->ip.ihl < 5) return REASON_MALFORMED;
-  if (packet->ip.ihl != 5) return REASON_OPTIONS;
-  __u32 total = bpf_ntohs(packet->ip.tot_len);
-  if (total < 20 || total + ETH_HLEN > skb->len) return REASON_MALFORMED;
-  __u32 length = total - 20;
-  __u16 fragment = bpf_ntohs(packet->ip.frag_off);
-  __u32 offset = (fragment & IP_OFFSET) * 8;
-  packet->fragmented = offset != 0 || (fragment & IP_MORE);
-  packet->later_fragment = offset != 0;
-  __u8 protocol = packet->ip.protocol;
-  if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_ICMP) {
-    return REASON_PROTOCOL;
-  }
-  if (packet->fragmented) {
-    // Nothing is to lie over the transport header (RFC 1858), nor beyond the longest packet.
-    if (offset != 0 && offset < 24) {
-      if (protocol == IPPROTO_TCP) return REASON_FRAGMENT;
-    }
-    if (length == 0 || offset + length > 65515) return REASON_FRAGMENT;
-    if ((fragment & IP_MORE) && (length & 7)) return REASON_FRAGMENT;
-    if (packet->later_fragment) return REASON_ALLOWED;
-  }
-  if (protocol == IPPROTO_TCP) return parse_tcp(skb, packet, length);
-  if (protocol == IPPROTO_UDP) return parse_udp(skb, packet, length);
-  return parse_icmp(skb, packet, length);
-}
-
 static __always_inline void count_reason(__u32 reason) {
   __u64* count = bpf_map_lookup_elem(&reasons, &reason);
   if (count) ++*count;
@@ -196,7 +123,8 @@ APART int trace_packet(const struct packet* packet, __u32 slot, __u32 bytes, __u
   event->reason = reason;
   event->inward = inward;
   if (packet) {
-    event->remote = inward ? packet->ip.saddr : packet->ip.daddr;
+    *(ip_address*)&event->remote = inward ? packet->ip.saddr : packet->ip.daddr;
+    event->family = FAMILY;
     event->local_port = inward ? packet->target_port : packet->source_port;
     event->remote_port = inward ? packet->source_port : packet->target_port;
     event->protocol = packet->ip.protocol;

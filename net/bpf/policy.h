@@ -19,15 +19,21 @@ static __always_inline int in_range(const struct port_range* range, __u8 protoco
 // Allow beats deny beats the default. `fixed` comes before all of them.
 APART int judge(const struct flow_key* key, const struct slot* slot, __u64 policy, __u64 now,
                 struct verdict* verdict) {
+  // One after another: the stack is small.
+  union {
+    struct fixed_key fixed;
+    struct rule_key rule;
+    struct opened_key opened;
+  } wanted;
   if (!key || !slot || !verdict) return 0;
   verdict->kind = FLOW_OUT;
   verdict->reason = REASON_FIXED;
   __u32 flags = policy >> 32;
-  struct fixed_key address = {32, key->remote};
-  __u32* action = bpf_map_lookup_elem(&fixed, &address);
+  wanted.fixed = (struct fixed_key){8 * sizeof(ip_address), key->remote};
+  __u32* action = bpf_map_lookup_elem(&fixed, &wanted);
   if (action && *action != FIXED_EXCEPTED) return 0;
   verdict->reason = flags & SLOT_INTERNET ? REASON_ALLOWED : REASON_POLICY;
-  struct rule_key wanted = {64, (__u32)policy, key->remote};
+  wanted.rule = (struct rule_key){32 + 8 * sizeof(ip_address), (__u32)policy, key->remote};
   struct rule* rule = bpf_map_lookup_elem(&rules, &wanted);
   if (rule) {
     __u16 port = bpf_ntohs(key->remote_port);
@@ -42,8 +48,8 @@ APART int judge(const struct flow_key* key, const struct slot* slot, __u64 polic
   if (verdict->reason == REASON_ALLOWED || !(flags & SLOT_DOMAINS)) return 0;
   if (key->protocol != IPPROTO_TCP) return 0;
   if (key->remote_port != bpf_htons(80) && key->remote_port != bpf_htons(443)) return 0;
-  struct opened_key name = {key->slot, key->remote};
-  struct opened* found = bpf_map_lookup_elem(&opened, &name);
+  wanted.opened = (struct opened_key){key->slot, key->remote};
+  struct opened* found = bpf_map_lookup_elem(&opened, &wanted);
   if (!found || found->epoch != slot->epoch || now > found->until) return 0;
   verdict->reason = REASON_ALLOWED;
   verdict->kind = FLOW_PEEKED;

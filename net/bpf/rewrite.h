@@ -7,12 +7,12 @@
 #include "net/bpf/packet.h"
 
 struct rewrite {
-  __u32 source;
-  __u32 target;
+  ip_address source;
+  ip_address target;
   __u16 source_port;
   __u16 target_port;
-  __u32 inner_target;  // of the packet within an ICMP error, whose source is `target`
-  __u16 identifier;    // of a fragment
+  ip_address inner_target;  // of the packet within an ICMP error, whose source is `target`
+  __u16 identifier;         // of a fragment
 };
 
 static __always_inline __u16 fold(__u64 sum) {
@@ -22,19 +22,27 @@ static __always_inline __u16 fold(__u64 sum) {
   return ~sum;
 }
 
-static __always_inline __u16 header_checksum(const struct iphdr* ip) {
-  const __u16* words = (const __u16*)ip;
-  __u64 sum = 0;
-#pragma unroll
-  for (int i = 0; i < 10; i++) sum += words[i];
-  return fold(sum - ip->check);
+// What two words add to a checksum in the place of two others, as the helpers take it: 32 bits.
+static __always_inline __u64 difference(__u32 before1, __u32 before2, __u32 after1, __u32 after2) {
+  __u64 sum = (__u64)after1 + after2 + (__u32)~before1 + (__u32)~before2;
+  sum = (sum & 0xffffffff) + (sum >> 32);
+  return (sum & 0xffffffff) + (sum >> 32);
 }
+
+// Both of a packet's addresses, which lie side by side wherever they are.
+#define BOTH (2 * sizeof(ip_address))
+
+#ifdef CUBE_IPV6
+#include "net/bpf/rewrite6.h"
+#else
+#include "net/bpf/rewrite4.h"
+#endif
 
 // The packet within an ICMP error.
 APART int rewrite_inner(struct __sk_buff* skb, const struct packet* packet,
                         const struct rewrite* to) {
   struct {
-    struct iphdr ip;
+    struct ip_header ip;
     __u16 l4[4];
   } before, after;
   if (!packet || !to) return -1;
@@ -42,31 +50,24 @@ APART int rewrite_inner(struct __sk_buff* skb, const struct packet* packet,
   after = before;
   after.ip.saddr = to->target;
   after.ip.daddr = to->inner_target;
-  after.ip.check = 0;
-  after.ip.check = header_checksum(&after.ip);
-  if (packet->inner_protocol == IPPROTO_ICMP) {
+  seal_header(&after.ip);
+  __s64 change = bpf_csum_diff((__be32*)&before.ip.saddr, BOTH, (__be32*)&after.ip.saddr, BOTH, 0);
+  if (packet->inner_protocol == ICMP_PROTOCOL) {
     after.l4[2] = to->target_port;
-    after.l4[1] = fold((__u64)(__u16)~before.l4[1] + (__u16)~before.l4[2] + after.l4[2]);
+    __u64 sum = (__u64)(__u16)~before.l4[1] + (__u16)~before.l4[2] + after.l4[2];
+    after.l4[1] = fold(FAMILY == 6 ? sum + (__u32)change : sum);
   } else {
     after.l4[0] = to->target_port;
     after.l4[1] = to->source_port;
     if (packet->inner_protocol == IPPROTO_UDP && before.l4[3] != 0) {
-      __s64 change = bpf_csum_diff((__be32*)&before.ip.saddr, 8, (__be32*)&after.ip.saddr, 8, 0);
       change = bpf_csum_diff((__be32*)before.l4, 4, (__be32*)after.l4, 4, change);
       after.l4[3] = fold((__u64)(__u32)change + (__u16)~before.l4[3]);
       if (after.l4[3] == 0) after.l4[3] = 0xffff;
     }
   }
-  __s64 change = bpf_csum_diff((__be32*)&before, sizeof(before), (__be32*)&after, sizeof(after), 0);
+  change = bpf_csum_diff((__be32*)&before, sizeof(before), (__be32*)&after, sizeof(after), 0);
   if (bpf_l4_csum_replace(skb, L4 + ICMP_CHECK_AT, 0, change, 0) < 0) return -1;
   return bpf_skb_store_bytes(skb, L4 + 8, &after, sizeof(after), 0);
-}
-
-// What two words add to a checksum in the place of two others, as the helpers take it: 32 bits.
-static __always_inline __u64 difference(__u32 before1, __u32 before2, __u32 after1, __u32 after2) {
-  __u64 sum = (__u64)after1 + after2 + (__u32)~before1 + (__u32)~before2;
-  sum = (sum & 0xffffffff) + (sum >> 32);
-  return (sum & 0xffffffff) + (sum >> 32);
 }
 
 // A checksum of a header after that. `mangled`: none may be 0, which would say that there is none.
@@ -83,9 +84,9 @@ static __always_inline int rewrite_ports(struct __sk_buff* skb, const struct pac
                                          const int mangled) {
   __u32 before = packet->source_port | (__u32)packet->target_port << 16;
   __u32 after = to->source_port | (__u32)to->target_port << 16;
-  __u64 moved = difference(packet->ip.saddr, packet->ip.daddr, to->source, to->target);
+  __u64 moved = moved_addresses(packet, to);
   __u64 change = difference(before, 0, after, 0);
-  if (bpf_l4_csum_replace(skb, L4 + check, 0, moved, mangled | BPF_F_PSEUDO_HDR) < 0) return -1;
+  if (move_addresses(skb, L4 + check, moved, mangled) < 0) return -1;
   void* frame = bytes_of(skb, L4 + check + 2);
   if (!frame) return -1;
   *(__u32*)(frame + L4) = after;
@@ -122,27 +123,33 @@ static __always_inline int rewrite_echo(struct __sk_buff* skb, __u16 before, __u
 // `packet` is as it was read. One hop is taken off its time to live.
 static __always_inline int rewrite_packet(struct __sk_buff* skb, const struct packet* packet,
                                           const struct rewrite* to) {
+  // Only that of ICMPv6 is over addresses as well.
+  if (FAMILY == 6 && packet->ip.protocol == ICMP_PROTOCOL &&
+      move_addresses(skb, L4 + ICMP_CHECK_AT, moved_addresses(packet, to), 0) < 0) {
+    return -1;
+  }
   if (packet->is_error) {
     if (rewrite_inner(skb, packet, to) < 0) return -1;
   } else if (packet->later_fragment) {
     // Has no more than addresses.
-  } else if (packet->ip.protocol == IPPROTO_ICMP) {
+  } else if (packet->ip.protocol == ICMP_PROTOCOL) {
     // One of the two differs from what it was.
     __u16 after = to->source_port != packet->source_port ? to->source_port : to->target_port;
     if (rewrite_echo(skb, packet->source_port, after) < 0) return -1;
   } else {
     if (rewrite_l4(skb, packet, to) < 0) return -1;
   }
-  struct iphdr ip = packet->ip;
+  struct ip_header ip = packet->ip;
   ip.saddr = to->source;
   ip.daddr = to->target;
   ip.ttl--;
+#ifndef CUBE_IPV6
   if (packet->fragmented) ip.id = to->identifier;
-  ip.check = 0;
-  ip.check = header_checksum(&ip);
+#endif
+  seal_header(&ip);
   void* frame = bytes_of(skb, L4);
   if (!frame) return -1;
-  *(struct iphdr*)(frame + ETH_HLEN) = ip;
+  *(struct ip_header*)(frame + ETH_HLEN) = ip;
   return 0;
 }
 

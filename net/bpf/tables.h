@@ -1,7 +1,9 @@
 #ifndef CUBE_NET_BPF_TABLES_H_
 #define CUBE_NET_BPF_TABLES_H_
 
-// The maps of the programs. Those with state are pinned by the loader and outlive it.
+// The maps of the programs. Those with state are pinned by the loader and outlive it. The programs
+// for IPv6 (CUBE_IPV6) have flows, reverse, rules, fixed and opened of their own, and share the
+// rest.
 
 #include <linux/bpf.h>
 // After it.
@@ -26,13 +28,17 @@ TABLE(BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct slot_counters, CUBE_MAX_SLOTS, 0,
 TABLE(BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, REASONS, 0, reasons);
 TABLE(BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, CUBE_MAX_FLOWS, 0, flows);
 TABLE(BPF_MAP_TYPE_LRU_HASH, struct reverse_key, struct flow_key, CUBE_MAX_FLOWS, 0, reverse);
-TABLE(BPF_MAP_TYPE_LRU_HASH, struct fragment_key, struct fragment, CUBE_MAX_FRAGMENTS, 0,
-      fragments);
 TABLE(BPF_MAP_TYPE_LPM_TRIE, struct rule_key, struct rule, CUBE_MAX_RULES, BPF_F_NO_PREALLOC,
       rules);
 TABLE(BPF_MAP_TYPE_LPM_TRIE, struct fixed_key, __u32, CUBE_MAX_FIXED, BPF_F_NO_PREALLOC, fixed);
 TABLE(BPF_MAP_TYPE_LRU_HASH, struct opened_key, struct opened, CUBE_MAX_OPENED, 0, opened);
+#ifndef CUBE_IPV6
+TABLE(BPF_MAP_TYPE_LRU_HASH, struct fragment_key, struct fragment, CUBE_MAX_FRAGMENTS, 0,
+      fragments);
 TABLE(BPF_MAP_TYPE_HASH, struct port_key, struct port_target, CUBE_MAX_PORTS, 0, ports);
+// A program that is not there is one that refuses.
+TABLE(BPF_MAP_TYPE_PROG_ARRAY, __u32, __u32, FAMILY_PROGRAMS, 0, families);
+#endif
 
 struct meter {
   struct bpf_spin_lock lock;

@@ -1,7 +1,9 @@
 #include "net/testing/fabric_fixture.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <thread>
 
 #include "net/testing/program_fixture.h"
 
@@ -21,6 +23,10 @@ Status SetUpWorld() {
   for (const char* address : {"192.0.2.80", "198.51.100.7"}) {
     CUBE_TRY(netlink.AddAddress(1, Address(address), 32));
   }
+  for (const char* address : {"2001:db8:80::80", "2001:db8:66::7"}) {
+    CUBE_TRY(netlink.AddAddress6(1, Address6(address), 128));
+  }
+  CUBE_TRY(netlink.AddAddress6(link->index, Address6("2001:db8:1::2"), 64));
   return netlink.AddAddress(link->index, Address("203.0.113.2"), 24);
 }
 
@@ -34,9 +40,16 @@ Status SetUpHosts(const NetNamespace& world) {
   CUBE_TRY(netlink.SetUp(up->index));
   CUBE_TRY(netlink.AddAddress(up->index, Address("203.0.113.1"), 24));
   CUBE_TRY(netlink.AddRoute(0, 0, Address("203.0.113.2")));
+  CUBE_TRY(netlink.AddAddress6(up->index, Address6("2001:db8:1::1"), 64));
+  CUBE_TRY(netlink.AddRoute6({}, 0, Address6("2001:db8:1::2")));
   Status done = Errorf("no thread");
   world.Run([&] { done = SetUpWorld(); });
   return done;
+}
+
+// For a socket of the same family.
+std::string AnyOf(const std::string& address) {
+  return address.find(':') == std::string::npos ? "" : "::";
 }
 
 }  // namespace
@@ -58,10 +71,11 @@ void FabricFixture::TearDownTestSuite() {
   host_.reset();
 }
 
-FabricOptions FabricFixture::Options() {
+FabricOptions FabricFixture::Options() const {
   FabricOptions options;
   options.prefix = "t";
   options.pins = "/sys/fs/bpf/test";
+  options.ipv6 = ipv6_;
   return options;
 }
 
@@ -109,14 +123,65 @@ int FabricFixture::Echo(const UniqueFd& socket) {
   return n == 4 && memcmp(answer, "ping", 4) == 0 ? 0 : EPROTO;
 }
 
+void FabricFixture::SetUplinkMtu(uint32_t mtu) {
+  auto netlink = Netlink::Open();
+  auto link = netlink->Find("up");
+  EXPECT_TRUE(netlink->SetMtu((*link)->index, mtu).ok());
+}
+
+size_t FabricFixture::Deliver(const UniqueFd& listener, const UniqueFd& socket, size_t size) {
+  size_t heard = 0;
+  std::thread reader([&] {
+    UniqueFd peer(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    std::vector<uint8_t> buffer(1 << 16);
+    for (ssize_t n = 1; n > 0 && heard < size;
+         heard += static_cast<size_t>(std::max(n, ssize_t{0}))) {
+      n = recv(peer.get(), buffer.data(), buffer.size(), 0);
+    }
+  });
+  std::vector<uint8_t> sent(size);
+  for (size_t done = 0; done < size;) {
+    ssize_t n = send(socket.get(), sent.data() + done, size - done, MSG_NOSIGNAL);
+    if (n <= 0) break;
+    done += static_cast<size_t>(n);
+  }
+  reader.join();
+  return heard;
+}
+
+void FabricFixture::Stream(const UniqueFd& socket, size_t size) {
+  Bytes sent(size);
+  uint32_t seed = 1;
+  for (uint8_t& byte : sent)
+    byte = static_cast<uint8_t>((seed = seed * 1664525 + 1013904223) >> 24);
+  std::thread writer([&] {
+    size_t done = 0;
+    while (done < size) {
+      ssize_t n = send(socket.get(), sent.data() + done, size - done, MSG_NOSIGNAL);
+      if (n <= 0) return;
+      done += static_cast<size_t>(n);
+    }
+  });
+  Bytes heard(size);
+  size_t done = 0;
+  while (done < size) {
+    ssize_t n = recv(socket.get(), heard.data() + done, size - done, 0);
+    if (n <= 0) break;
+    done += static_cast<size_t>(n);
+  }
+  writer.join();
+  EXPECT_EQ(done, size);
+  EXPECT_TRUE(heard == sent);
+}
+
 int FabricFixture::TryTcp(const GuestStack& guest, const std::string& address, uint16_t port) {
-  UniqueFd socket = guest.space().Socket(SOCK_STREAM);
+  UniqueFd socket = guest.space().Socket(SOCK_STREAM, AnyOf(address));
   int failed = Connect(socket, address, port);
   return failed != 0 ? failed : Echo(socket);
 }
 
 int FabricFixture::TryUdp(const GuestStack& guest, const std::string& address, uint16_t port) {
-  UniqueFd socket = guest.space().Socket(SOCK_DGRAM);
+  UniqueFd socket = guest.space().Socket(SOCK_DGRAM, AnyOf(address));
   int failed = Connect(socket, address, port);
   return failed != 0 ? failed : Echo(socket);
 }

@@ -14,19 +14,23 @@
 namespace cube::net::testing {
 
 // A host with a fabric, 203.0.113.1 on the uplink "up", and an internet behind 203.0.113.2 that has
-// 192.0.2.80 and 198.51.100.7; all in network namespaces of their own.
+// 192.0.2.80 and 198.51.100.7; all in network namespaces of their own. By IPv6 the host is
+// 2001:db8:1::1, and the internet 2001:db8:1::2, 2001:db8:80::80 and 2001:db8:66::7.
 class FabricFixture : public ::testing::Test {
  protected:
   static constexpr const char* kWorld = "192.0.2.80";
   static constexpr const char* kOther = "198.51.100.7";
   static constexpr const char* kHost = "203.0.113.1";
+  static constexpr const char* kWorld6 = "2001:db8:80::80";
+  static constexpr const char* kOther6 = "2001:db8:66::7";
+  static constexpr const char* kHost6 = "2001:db8:1::1";
 
   static void SetUpTestSuite();
   static void TearDownTestSuite();
   void SetUp() override;
   void TearDown() override;
 
-  static FabricOptions Options();
+  FabricOptions Options() const;
   // Takes a TAP, for the sandbox `id` under that policy.
   UniqueFd Sandbox(const std::string& id, const Policy& policy = Policy());
   std::unique_ptr<GuestStack> Guest(const std::string& id, const Policy& policy = Policy());
@@ -34,12 +38,18 @@ class FabricFixture : public ::testing::Test {
                       bool internet);
   // Sends "ping" and hears it; 0 or errno.
   static int Echo(const UniqueFd& socket);
+  static void SetUplinkMtu(uint32_t mtu);
+  // Sends `size` bytes to who accepts the connection from `listener`, and says how many came.
+  static size_t Deliver(const UniqueFd& listener, const UniqueFd& socket, size_t size);
+  // Sends `size` bytes to an echo server and hears all of them back.
+  static void Stream(const UniqueFd& socket, size_t size);
   // A connection of the guest's to an echo server, tried out; 0 or errno.
   static int TryTcp(const GuestStack& guest, const std::string& address, uint16_t port);
   static int TryUdp(const GuestStack& guest, const std::string& address, uint16_t port);
 
   static std::optional<NetNamespace> world_;
   static std::optional<NetNamespace> host_;  // this one
+  bool ipv6_ = false;                        // whether the fabric carries it
   std::unique_ptr<Fabric> fabric_;
 };
 

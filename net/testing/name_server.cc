@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "net/dns_message.h"
+#include "net/testing/packet6.h"
 
 namespace cube::net::testing {
 
@@ -44,6 +45,12 @@ Bytes NameServer::Answer(const Bytes& query, bool by_tcp) {
   if (!question.ok()) return {};
   const std::string& name = question->name;
   if (name == "none.example.com") return MakeDnsError(*question, 3);
+  if (question->type == kDnsTypeAaaa) {
+    std::vector<DnsAddress6> addresses = {{Address6("2001:db8:80::80"), 60}};
+    if (name == "metadata.example.com") addresses = {{Address6("::ffff:169.254.169.254"), 60}};
+    if (name == "mixed.example.com") addresses.push_back({Address6("fd00:ec2::254"), 60});
+    return MakeDnsAnswer(*question, DnsCode::kNoError, {}, addresses);
+  }
   std::vector<DnsAddress> addresses = {{Address("192.0.2.80"), 60}};
   if (name == "metadata.example.com") addresses = {{Address("169.254.169.254"), 60}};
   if (name == "other.example.com") addresses = {{Address("198.51.100.7"), 60}};

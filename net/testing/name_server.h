@@ -13,10 +13,10 @@ namespace cube::net::testing {
 // A query for a name, without what EDNS adds.
 Bytes Query(const std::string& name, uint16_t type, uint16_t id = 77);
 
-// A name server of the world's at 192.0.2.80, by UDP and TCP. Every name is at 192.0.2.80, but for
-// metadata.example.com (169.254.169.254), mixed.example.com (an address inside as well),
-// other.example.com (198.51.100.7), long.example.com (more than a datagram holds) and
-// none.example.com, which there is not.
+// A name server of the world's at 192.0.2.80, by UDP and TCP. Every name is at 192.0.2.80 and
+// 2001:db8:80::80, but for metadata.example.com (169.254.169.254, by IPv6 as well),
+// mixed.example.com (an address inside as well), other.example.com (198.51.100.7), long.example.com
+// (more than a datagram holds) and none.example.com, which there is not.
 class NameServer {
  public:
   explicit NameServer(const NetNamespace& world);

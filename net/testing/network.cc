@@ -16,6 +16,7 @@
 
 #include "net/netlink.h"
 #include "net/tap_device.h"
+#include "net/testing/packet6.h"
 
 namespace cube::net::testing {
 namespace {
@@ -23,13 +24,30 @@ namespace {
 constexpr size_t kHeader = 12;
 constexpr size_t kLargest = 65536 + 64;
 
-sockaddr_in At(const std::string& address, uint16_t port) {
-  sockaddr_in at = {};
-  at.sin_family = AF_INET;
-  at.sin_port = htons(port);
-  if (!address.empty()) at.sin_addr.s_addr = Address(address.c_str());
-  return at;
-}
+bool IsIpv6(const std::string& address) { return address.find(':') != std::string::npos; }
+
+// An address of either family, and how long it is.
+struct At {
+  At(const std::string& address, uint16_t port) {
+    if (IsIpv6(address)) {
+      auto* v6 = reinterpret_cast<sockaddr_in6*>(&storage);
+      v6->sin6_family = AF_INET6;
+      v6->sin6_port = htons(port);
+      inet_pton(AF_INET6, address.c_str(), &v6->sin6_addr);
+      size = sizeof *v6;
+      return;
+    }
+    auto* v4 = reinterpret_cast<sockaddr_in*>(&storage);
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(port);
+    if (!address.empty()) v4->sin_addr.s_addr = Address(address.c_str());
+    size = sizeof *v4;
+  }
+  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
+
+  sockaddr_storage storage = {};
+  socklen_t size;
+};
 
 Status SetUpGuest() {
   CUBE_ASSIGN(Netlink netlink, Netlink::Open());
@@ -39,7 +57,9 @@ Status SetUpGuest() {
   CUBE_TRY(netlink.SetUp(link->index));
   CUBE_TRY(netlink.SetUp(1));
   CUBE_TRY(netlink.AddAddress(link->index, Address("169.254.0.21"), 30));
-  return netlink.AddRoute(0, 0, Address("169.254.0.22"));
+  CUBE_TRY(netlink.AddRoute(0, 0, Address("169.254.0.22")));
+  CUBE_TRY(netlink.AddAddress6(link->index, Address6("fdcb:6375:6265::15"), 126));
+  return netlink.AddRoute6({}, 0, Address6("fdcb:6375:6265::16"));
 }
 
 }  // namespace
@@ -69,23 +89,23 @@ UniqueFd NetNamespace::Socket(int type, const std::string& address, uint16_t por
                               bool listening) const {
   UniqueFd fd;
   Run([&] {
-    fd.Reset(socket(AF_INET, type | SOCK_CLOEXEC, 0));
+    fd.Reset(socket(IsIpv6(address) ? AF_INET6 : AF_INET, type | SOCK_CLOEXEC, 0));
     int one = 1;
     setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     timeval limit = {10, 0};
     setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    if (address.empty() && port == 0) return;
-    sockaddr_in at = At(address, port);
-    if (bind(fd.get(), reinterpret_cast<sockaddr*>(&at), sizeof at) < 0) fd.Reset();
+    if (port == 0 && (address.empty() || address == "::")) return;
+    At at(address, port);
+    if (bind(fd.get(), at.get(), at.size) < 0) fd.Reset();
     if (type == SOCK_STREAM && listening && fd.valid()) listen(fd.get(), 128);
   });
   return fd;
 }
 
 int Connect(const UniqueFd& socket, const std::string& address, uint16_t port) {
-  sockaddr_in at = At(address, port);
-  return connect(socket.get(), reinterpret_cast<sockaddr*>(&at), sizeof at) == 0 ? 0 : errno;
+  At at(address, port);
+  return connect(socket.get(), at.get(), at.size) == 0 ? 0 : errno;
 }
 
 Result<std::unique_ptr<GuestStack>> GuestStack::Create(UniqueFd tap) {
@@ -99,7 +119,7 @@ Result<std::unique_ptr<GuestStack>> GuestStack::Create(UniqueFd tap) {
   if (!inner.ok()) return inner.error();
   CUBE_TRY(ready);
   for (int fd : {inner->get(), tap.get()}) {
-    if (ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN) < 0) {
+    if (ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN) < 0) {
       return ErrnoError("offloads");
     }
   }
@@ -191,7 +211,7 @@ void EchoServer::Serve(bool datagrams) {
         fds.push_back({connections.back().get(), POLLIN, 0});
         break;
       }
-      sockaddr_in from = {};
+      sockaddr_storage from = {};
       socklen_t length = sizeof from;
       ssize_t n = recvfrom(fds[i].fd, buffer.data(), buffer.size(), 0,
                            reinterpret_cast<sockaddr*>(&from), &length);

@@ -26,8 +26,9 @@ class NetNamespace {
   // Runs `act` in it, on a thread of its own, to its end.
   void Run(const std::function<void()>& act) const;
 
-  // A socket bound to `address`:`port` ("" and 0: not bound), listening if it is a TCP one that is
-  // bound, unless `connect`s are to go out of it. With a timeout of 10 s both ways.
+  // A socket bound to `address`:`port` ("", or "::" for IPv6, and 0: not bound), listening if it is
+  // a TCP one that is bound, unless `connect`s are to go out of it. With a timeout of 10 s both
+  // ways.
   UniqueFd Socket(int type, const std::string& address = "", uint16_t port = 0,
                   bool listening = true) const;
 

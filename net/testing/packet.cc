@@ -5,7 +5,6 @@
 #include <cstring>
 
 namespace cube::net::testing {
-namespace {
 
 void Put16(Bytes* bytes, uint16_t value) {
   bytes->push_back(static_cast<uint8_t>(value >> 8));
@@ -22,11 +21,10 @@ void Set16(Bytes* bytes, size_t at, uint16_t value) {
   (*bytes)[at + 1] = static_cast<uint8_t>(value);
 }
 
-// RFC 1071, of bytes in the order in which they are sent.
-uint32_t Sum(const Bytes& bytes, size_t from = 0) {
+uint32_t Sum(const Bytes& bytes) {
   uint32_t sum = 0;
-  for (size_t i = from; i < bytes.size(); ++i) {
-    sum += (i - from) % 2 == 0 ? static_cast<uint32_t>(bytes[i]) << 8 : bytes[i];
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    sum += i % 2 == 0 ? static_cast<uint32_t>(bytes[i]) << 8 : bytes[i];
   }
   return sum;
 }
@@ -35,6 +33,8 @@ uint16_t Fold(uint32_t sum) {
   while (sum >> 16 != 0) sum = (sum & 0xffff) + (sum >> 16);
   return static_cast<uint16_t>(~sum);
 }
+
+namespace {
 
 uint32_t PseudoHeader(uint32_t source, uint32_t target, uint8_t protocol, size_t size) {
   Bytes bytes;

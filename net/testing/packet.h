@@ -62,6 +62,14 @@ Seen ReadPacket(const Bytes& packet, bool cut = false);
 // A request, or an answer, of RFC 826.
 Bytes Arp(uint16_t operation, const uint8_t* sender_mac, uint32_t sender, uint32_t target);
 
+// In network order.
+void Put16(Bytes* bytes, uint16_t value);
+void Put32(Bytes* bytes, uint32_t value);
+void Set16(Bytes* bytes, size_t at, uint16_t value);
+// The checksum of RFC 1071, of bytes in the order in which they are sent: what they add to it, and
+// what is made of all that.
+uint32_t Sum(const Bytes& bytes);
+uint16_t Fold(uint32_t sum);
 uint16_t Get16(const Bytes& bytes, size_t at);
 uint32_t Get32(const Bytes& bytes, size_t at);
 

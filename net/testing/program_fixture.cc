@@ -9,6 +9,7 @@
 
 #include <cstring>
 
+#include "net/fixed_set.h"
 #include "net/rule_table.h"
 #include "net/tap_device.h"
 
@@ -42,7 +43,7 @@ void ProgramFixture::SetUpTestSuite() {
     ASSERT_TRUE(link.ok() && link->has_value());
     ASSERT_TRUE(netlink->SetUp((*link)->index).ok());
   }
-  auto programs = Programs::Load("");
+  auto programs = Programs::Load("", true);
   ASSERT_TRUE(programs.ok()) << programs.error().message();
   programs_ = std::move(*programs);
   settings_ = {};
@@ -57,6 +58,8 @@ void ProgramFixture::SetUpTestSuite() {
   settings_.last_port = 29999;
   settings_.resolver_port = htons(5300);
   settings_.peek_port = htons(5301);
+  settings_.snat6 = Address6("2001:db8:1::1");
+  settings_.peek_port6 = htons(5306);
   const uint8_t host_mac[6] = {2, 0, 0, 0, 0, 9};
   memcpy(settings_.host_mac, host_mac, 6);
   for (uint32_t number : {1u, 2u}) {
@@ -76,6 +79,11 @@ void ProgramFixture::SetUpTestSuite() {
   denied = {16, Address("10.9.0.0")};
   action = FIXED_EXCEPTED;
   ASSERT_EQ(bpf_map_update_elem(programs_->maps().fixed, &denied, &action, BPF_ANY), 0);
+  FixedSet6 fixed(programs_->maps6().fixed);
+  auto entries =
+      FixedSet6::Make({*ParseNetwork6("fd09::/16")}, {kInside6, *ParseNetwork6("2001:db8:1::1")});
+  Status set = fixed.Set(entries);
+  ASSERT_TRUE(set.ok()) << set.error().message();
 }
 
 void ProgramFixture::TearDownTestSuite() { programs_.reset(); }
@@ -98,7 +106,10 @@ void ProgramFixture::SetPolicy(uint32_t number, const Policy& policy) {
   RuleTable table(programs_->maps().rules);
   Status added = table.Add(++generation_, *rules);
   ASSERT_TRUE(added.ok()) << added.error().message();
-  slot(number)->policy = PolicyWord(policy, generation_);
+  auto rules6 = CompilePolicy6(policy);
+  ASSERT_TRUE(rules6.ok());
+  ASSERT_TRUE(RuleTable6(programs_->maps6().rules).Add(generation_, *rules6).ok());
+  slot(number)->policy = PolicyWord(policy, generation_, true);
 }
 
 void ProgramFixture::SetPolicy(uint32_t number, const std::vector<std::string>& allow,
@@ -126,6 +137,7 @@ Outcome ProgramFixture::Run(int program, const Bytes& frame, uint32_t ifindex) {
   outcome.action = static_cast<int>(options.retval);
   outcome.frame.resize(options.data_size_out);
   outcome.seen = Read(outcome.frame);
+  outcome.seen6 = Read6(outcome.frame);
   return outcome;
 }
 
@@ -157,6 +169,26 @@ Frame ProgramFixture::In(uint8_t protocol, uint32_t source, uint16_t port, uint3
   Frame frame;
   frame.source = source;
   frame.target = target;
+  frame.protocol = protocol;
+  frame.source_port = port;
+  frame.target_port = to;
+  return frame;
+}
+
+Frame6 ProgramFixture::Out6(uint8_t protocol, const char* target, uint16_t port, uint16_t from) {
+  Frame6 frame;
+  frame.source = Address6("fdcb:6375:6265::15");
+  frame.target = Address6(target);
+  frame.protocol = protocol;
+  frame.source_port = from;
+  frame.target_port = port;
+  return frame;
+}
+
+Frame6 ProgramFixture::In6(uint8_t protocol, const char* source, uint16_t port, uint16_t to) {
+  Frame6 frame;
+  frame.source = Address6(source);
+  frame.target = settings_.snat6;
   frame.protocol = protocol;
   frame.source_port = port;
   frame.target_port = to;

@@ -11,7 +11,7 @@
 #include "net/netlink.h"
 #include "net/policy.h"
 #include "net/programs.h"
-#include "net/testing/packet.h"
+#include "net/testing/packet6.h"
 
 namespace cube::net::testing {
 
@@ -26,11 +26,13 @@ struct Outcome {
   int action = 0;
   Bytes frame;
   Seen seen;
+  Seen6 seen6;
 };
 
 // The programs, loaded and run by BPF_PROG_TEST_RUN on frames, in a network namespace of its own:
 // slot 1 has the TAP "tap1", slot 2 "tap2", the uplink is "up" with 203.0.113.1, the host-side
-// device "host" with 198.18.0.1. Both slots may reach everything unless a test says otherwise.
+// device "host" with 198.18.0.1. Both slots may reach everything unless a test says otherwise. By
+// IPv6 they send from 2001:db8:1::1.
 class ProgramFixture : public ::testing::Test {
  protected:
   static constexpr const char* kWorld = "192.0.2.80";
@@ -46,6 +48,8 @@ class ProgramFixture : public ::testing::Test {
   Outcome Early(const Bytes& frame);
   static Outcome Run(int program, const Bytes& frame, uint32_t ifindex);
 
+  static Frame6 Out6(uint8_t protocol, const char* target, uint16_t port, uint16_t from = 4000);
+  static Frame6 In6(uint8_t protocol, const char* source, uint16_t port, uint16_t to);
   // A frame of the guest's to `target`, and one of the world's to the host.
   static Frame Out(uint8_t protocol, const char* target, uint16_t port, uint16_t from = 4000);
   static Frame In(uint8_t protocol, uint32_t source, uint16_t port, uint32_t target, uint16_t to);

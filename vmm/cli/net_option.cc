@@ -91,6 +91,8 @@ Result<NetOption> NetOption::Parse(const std::string& text) {
       option.device.mac = {0x02, 0xcb, 0x00, 0x00, 0x00, 0x15};
       option.address = "169.254.0.21/30";
       option.gateway = option.dns = "169.254.0.22";
+      option.address6 = "fdcb:6375:6265::15/126";
+      option.gateway6 = "fdcb:6375:6265::16";
       continue;
     }
     size_t equals = word.find('=');
@@ -131,6 +133,8 @@ std::string NetKernelArgument(const std::vector<NetOption>& options) {
     if (option.address.empty()) continue;
     if (!value.empty()) value += ';';
     value += Format("eth%zu,", i) + option.address + ',' + option.gateway + ',' + option.dns;
+    if (option.address6.empty()) continue;
+    value += Format(";eth%zu,", i) + option.address6 + ',' + option.gateway6 + ',';
   }
   return value.empty() ? "" : "cube_net=" + value;
 }

@@ -21,6 +21,7 @@ struct NetOption {
   // What the agent gives the interface, each as text of IPv4; empty for none.
   std::string address;  // with a prefix length
   std::string gateway;
+  std::string address6, gateway6;  // of IPv6, likewise
   std::string dns;
 
   // The error names the option and the word at fault.

@@ -27,7 +27,8 @@ TEST(NetOption, TheFabricsOwn) {
   EXPECT_FALSE(option->own_mac);
   EXPECT_EQ(option->device.mac, (devices::MacAddress{2, 0xcb, 0, 0, 0, 0x15}));
   EXPECT_EQ(NetKernelArgument({*option}),
-            "cube_net=eth0,169.254.0.21/30,169.254.0.22,169.254.0.22");
+            "cube_net=eth0,169.254.0.21/30,169.254.0.22,169.254.0.22;"
+            "eth0,fdcb:6375:6265::15/126,fdcb:6375:6265::16,");
   EXPECT_FALSE(NetOption::Parse("cube,tap=a").ok());
   EXPECT_FALSE(NetOption::Parse("cube,fd=7").ok());
 }

@@ -1,0 +1,530 @@
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <linux/bpf.h>
+
+#include <cstring>
+#include <numeric>
+
+#include "net/testing/program_fixture.h"
+
+// What the programs make of frames of IPv6, by BPF_PROG_TEST_RUN.
+namespace cube::net::testing {
+namespace {
+
+constexpr uint8_t kTcp = 6, kUdp = 17;
+constexpr uint8_t kFin = 0x11, kSyn = 0x02, kSynAck = 0x12, kRst = 0x04, kAck = 0x10;
+constexpr char kThere[] = "2001:db8:80::80";
+constexpr char kGuest[] = "fdcb:6375:6265::15", kGateway[] = "fdcb:6375:6265::16";
+constexpr char kSelf[] = "2001:db8:1::1";
+constexpr char kHost[] = "fdcb:6375:6265:1::1", kSlot1[] = "fdcb:6375:6265:1::2";
+const Bytes kGuestMac = {0x02, 0xcb, 0, 0, 0, 0x15};
+const Bytes kGatewayMac = {0x02, 0xcb, 0, 0, 0, 0x16};
+
+class Ipv6Test : public ProgramFixture {
+ protected:
+  uint8_t State(uint16_t from = 4000) {
+    bpf::v6::flow_key key = {1, Address6(kThere), htons(from), htons(80), kTcp, {}};
+    bpf::v6::flow flow = {};
+    flow.state = bpf::FLOW_STATES;
+    bpf_map_lookup_elem(programs_->maps6().flows, &key, &flow);
+    return flow.state;
+  }
+  Outcome Send(uint8_t flags, uint16_t from = 4000) {
+    Frame6 frame = Out6(kTcp, kThere, 80, from);
+    frame.flags = flags;
+    return FromSandbox(frame.Build());
+  }
+  Outcome Receive(uint8_t flags, uint16_t port) {
+    Frame6 frame = In6(kTcp, kThere, 80, port);
+    frame.flags = flags;
+    return FromWorld(frame.Build());
+  }
+  // Why a frame of the guest's is refused, as it should be.
+  void ExpectRefused(const Bytes& frame, bpf::reason reason, const std::string& what) {
+    EXPECT_TRUE(Gives(reason, [&] {
+      int action = FromSandbox(frame).action;
+      EXPECT_TRUE(action == kShot || action == kRedirect) << what;
+    })) << what;
+  }
+  void SetSettings(const bpf::settings& settings) {
+    uint32_t zero = 0;
+    ASSERT_EQ(bpf_map_update_elem(programs_->maps().settings, &zero, &settings, BPF_ANY), 0);
+  }
+};
+
+TEST_F(Ipv6Test, TheGatewayIsFound) {
+  for (const char* asker : {kGuest, "fe80::cb:ff:fe00:15"}) {
+    for (bool with_option : {true, false}) {
+      Frame6 ask = Solicitation(asker, kGateway);
+      if (!with_option) ask.payload.resize(16);
+      Outcome answer = FromSandbox(ask.Build());
+      EXPECT_EQ(answer.action, kRedirect);
+      const Seen6& seen = answer.seen6;
+      EXPECT_TRUE(seen.valid);
+      EXPECT_EQ(seen.target_mac, kGuestMac);
+      EXPECT_EQ(seen.source_mac, kGatewayMac);
+      EXPECT_EQ(seen.source, Address6(kGateway));
+      EXPECT_EQ(seen.target, Address6(asker));
+      EXPECT_EQ(seen.hops, 255);
+      EXPECT_EQ(seen.icmp_type, 136);
+      EXPECT_EQ(seen.icmp_rest, 0xe0000000);
+      Bytes expected = Solicitation(asker, kGateway).payload;
+      expected[16] = 2;
+      std::copy(kGatewayMac.begin(), kGatewayMac.end(), expected.begin() + 18);
+      EXPECT_EQ(seen.payload, expected);
+      EXPECT_EQ(answer.frame.size(), 14u + 72);
+    }
+  }
+  // It is asked again later, and then by its own address.
+  Frame6 again = Solicitation(kGuest, kGateway);
+  again.target = Address6(kGateway);
+  std::copy(kGatewayMac.begin(), kGatewayMac.end(), again.target_mac);
+  EXPECT_EQ(FromSandbox(again.Build()).action, kRedirect);
+}
+
+TEST_F(Ipv6Test, OtherDiscoveryIsRefused) {
+  struct {
+    const char* what;
+    bpf::reason reason;
+    void (*change)(Frame6*);
+  } const kCases[] = {
+      {"whose is this address", bpf::REASON_SOURCE, [](Frame6* f) { f->source = {}; }},
+      {"in the gateway's name", bpf::REASON_SOURCE,
+       [](Frame6* f) { f->source = Address6(kGateway); }},
+      {"in another's name", bpf::REASON_SOURCE, [](Frame6* f) { f->source = Address6(kThere); }},
+      {"another's MAC", bpf::REASON_SOURCE, [](Frame6* f) { f->source_mac[5] = 0x99; }},
+      {"an advertisement", bpf::REASON_SOURCE, [](Frame6* f) { f->icmp_type = 136; }},
+      {"a router is asked for", bpf::REASON_SOURCE, [](Frame6* f) { f->icmp_type = 133; }},
+      {"a router", bpf::REASON_SOURCE, [](Frame6* f) { f->icmp_type = 134; }},
+      {"a redirect", bpf::REASON_SOURCE, [](Frame6* f) { f->icmp_type = 137; }},
+      {"from afar", bpf::REASON_MALFORMED, [](Frame6* f) { f->hops = 254; }},
+      {"a code", bpf::REASON_MALFORMED, [](Frame6* f) { f->icmp_code = 1; }},
+      {"cut short", bpf::REASON_MALFORMED, [](Frame6* f) { f->payload.resize(15); }},
+      {"for another", bpf::REASON_SOURCE,
+       [](Frame6* f) { *f = Solicitation(kGuest, "fdcb:6375:6265::1:16"); }},
+      {"for itself", bpf::REASON_SOURCE,
+       [](Frame6* f) {
+         Frame6 self = Solicitation(kGuest, kGuest);
+         f->payload = self.payload;
+       }},
+  };
+  for (const auto& each : kCases) {
+    Frame6 frame = Solicitation(kGuest, kGateway);
+    each.change(&frame);
+    ExpectRefused(frame.Build(), each.reason, each.what);
+    EXPECT_EQ(FromSandbox(frame.Build()).action, kShot) << each.what;
+  }
+}
+
+TEST_F(Ipv6Test, FramesFromElsewhereAreRefused) {
+  EXPECT_EQ(FromSandbox(Out6(kUdp, kThere, 53).Build()).action, kRedirect);
+  struct {
+    const char* what;
+    void (*change)(Frame6*);
+  } const kCases[] = {
+      {"another MAC", [](Frame6* f) { f->source_mac[5] = 0x99; }},
+      {"to another MAC", [](Frame6* f) { f->target_mac[5] = 0x99; }},
+      {"to a group", [](Frame6* f) { memcpy(f->target_mac, "\x33\x33\0\0\0\1", 6); }},
+      {"to the gateway's group",
+       [](Frame6* f) { memcpy(f->target_mac, "\x33\x33\xff\0\0\x16", 6); }},
+      {"link-local", [](Frame6* f) { f->source = Address6("fe80::cb:ff:fe00:15"); }},
+      {"the gateway's", [](Frame6* f) { f->source = Address6(kGateway); }},
+      {"the host's", [](Frame6* f) { f->source = Address6(kHost); }},
+      {"the uplink's", [](Frame6* f) { f->source = Address6(kSelf); }},
+      {"none", [](Frame6* f) { f->source = {}; }},
+      {"loopback", [](Frame6* f) { f->source = Address6("::1"); }},
+      {"mapped", [](Frame6* f) { f->source = Address6("::ffff:169.254.0.21"); }},
+      {"one bit off", [](Frame6* f) { f->source = Address6("fdcb:6375:6265::1:15"); }},
+  };
+  for (const auto& each : kCases) {
+    Frame6 frame = Out6(kUdp, kThere, 53);
+    each.change(&frame);
+    EXPECT_TRUE(Gives(bpf::REASON_SOURCE, [&] {
+      EXPECT_EQ(FromSandbox(frame.Build()).action, kShot) << each.what;
+    })) << each.what;
+  }
+}
+
+TEST_F(Ipv6Test, HeadersThatCannotBeAndThoseBetween) {
+  struct {
+    const char* what;
+    bpf::reason reason;
+    void (*change)(Bytes*);
+  } const kCases[] = {
+      {"version 4", bpf::REASON_MALFORMED, [](Bytes* f) { (*f)[14] = 0x40; }},
+      {"version 7", bpf::REASON_MALFORMED, [](Bytes* f) { (*f)[14] = 0x70; }},
+      {"longer than the frame", bpf::REASON_MALFORMED, [](Bytes* f) { (*f)[18] = 4; }},
+      {"a jumbogram", bpf::REASON_MALFORMED, [](Bytes* f) { (*f)[18] = (*f)[19] = 0; }},
+      {"half of TCP", bpf::REASON_MALFORMED, [](Bytes* f) { (*f)[19] = 19; }},
+      {"cut off", bpf::REASON_MALFORMED, [](Bytes* f) { f->resize(60); }},
+      {"TCP of 16 bytes", bpf::REASON_MALFORMED, [](Bytes* f) { (*f)[66] = 4 << 4; }},
+      {"SYN and FIN", bpf::REASON_MALFORMED, [](Bytes* f) { (*f)[67] = 3; }},
+      {"hop-by-hop options", bpf::REASON_OPTIONS, [](Bytes* f) { (*f)[20] = 0; }},
+      {"routing", bpf::REASON_OPTIONS, [](Bytes* f) { (*f)[20] = 43; }},
+      {"destination options", bpf::REASON_OPTIONS, [](Bytes* f) { (*f)[20] = 60; }},
+      {"a fragment", bpf::REASON_FRAGMENT, [](Bytes* f) { (*f)[20] = 44; }},
+      {"ESP", bpf::REASON_PROTOCOL, [](Bytes* f) { (*f)[20] = 50; }},
+      {"AH", bpf::REASON_PROTOCOL, [](Bytes* f) { (*f)[20] = 51; }},
+      {"nothing", bpf::REASON_PROTOCOL, [](Bytes* f) { (*f)[20] = 59; }},
+      {"IPv4 within", bpf::REASON_PROTOCOL, [](Bytes* f) { (*f)[20] = 4; }},
+      {"IPv6 within", bpf::REASON_PROTOCOL, [](Bytes* f) { (*f)[20] = 41; }},
+      {"GRE", bpf::REASON_PROTOCOL, [](Bytes* f) { (*f)[20] = 47; }},
+      {"SCTP", bpf::REASON_PROTOCOL, [](Bytes* f) { (*f)[20] = 132; }},
+      {"ICMP of IPv4", bpf::REASON_PROTOCOL, [](Bytes* f) { (*f)[20] = 1; }},
+  };
+  for (const auto& each : kCases) {
+    Bytes frame = Out6(kTcp, kThere, 80).Build();
+    each.change(&frame);
+    ExpectRefused(frame, each.reason, each.what);
+    EXPECT_EQ(FromSandbox(frame).action, kShot) << each.what;
+  }
+  // Extension headers that are all right by themselves are not carried either.
+  for (uint8_t next : {0, 43, 44, 60}) {
+    Frame6 frame = Out6(kTcp, kThere, 80);
+    frame.next = next;
+    frame.extension = {kTcp, 0, 1, 4, 0, 0, 0, 0};
+    EXPECT_EQ(FromSandbox(frame.Build()).action, kShot) << +next;
+  }
+  Frame6 bare = Out6(kUdp, kThere, 53);
+  bare.udp_checksum = false;
+  ExpectRefused(bare.Build(), bpf::REASON_MALFORMED, "UDP without a checksum");
+  for (uint8_t type : {0, 100, 127, 130, 131, 132, 138, 143, 255}) {
+    Frame6 frame = Out6(kIcmp6, kThere, 0);
+    frame.icmp_type = type;
+    ExpectRefused(frame.Build(), bpf::REASON_PROTOCOL, Format("ICMPv6 %u", type));
+  }
+}
+
+TEST_F(Ipv6Test, ThereAndBackAgain) {
+  for (uint8_t protocol : {kTcp, kUdp, kIcmp6}) {
+    for (size_t size : {0, 1, 2, 99, 1400}) {
+      Frame6 frame = Out6(protocol, kThere, 80);
+      for (size_t i = 0; i < size; ++i) frame.payload.push_back(static_cast<uint8_t>(i * 7));
+      Outcome out = FromSandbox(frame.Build());
+      ASSERT_EQ(out.action, kRedirect);
+      EXPECT_TRUE(out.seen6.valid) << +protocol << " " << size;
+      EXPECT_EQ(out.seen6.source, Address6(kSelf));
+      EXPECT_EQ(out.seen6.target, Address6(kThere));
+      EXPECT_EQ(out.seen6.hops, 63);
+      EXPECT_EQ(out.seen6.payload, frame.payload);
+      uint16_t port = out.seen6.source_port;
+      EXPECT_GE(port, 20000);
+      EXPECT_LE(port, 29999);
+      Frame6 answer = In6(protocol, kThere, 80, port);
+      answer.flags = kSynAck;
+      answer.icmp_type = 129;
+      if (protocol == kIcmp6) answer.source_port = port;
+      answer.payload = frame.payload;
+      Outcome back = FromWorld(answer.Build());
+      ASSERT_EQ(back.action, kRedirect);
+      EXPECT_TRUE(back.seen6.valid) << +protocol << " " << size;
+      EXPECT_EQ(back.seen6.source, Address6(kThere));
+      EXPECT_EQ(back.seen6.target, Address6(kGuest));
+      EXPECT_EQ(back.seen6.target_mac, kGuestMac);
+      EXPECT_EQ(back.seen6.source_mac, kGatewayMac);
+      EXPECT_EQ(back.seen6.payload, frame.payload);
+      EXPECT_EQ(protocol == kIcmp6 ? back.seen6.source_port : back.seen6.target_port, 4000);
+    }
+  }
+}
+
+TEST_F(Ipv6Test, TcpFromOpeningToItsEnd) {
+  EXPECT_TRUE(Gives(bpf::REASON_NO_FLOW, [&] { Send(kAck); }));
+  uint16_t port = Send(kSyn).seen6.source_port;
+  EXPECT_EQ(State(), bpf::FLOW_TCP_OPENING);
+  EXPECT_EQ(Receive(kSynAck, port).action, kRedirect);
+  EXPECT_EQ(State(), bpf::FLOW_TCP_ANSWERED);
+  Send(kAck);
+  EXPECT_EQ(State(), bpf::FLOW_TCP_ESTABLISHED);
+  Send(kFin);
+  EXPECT_EQ(State(), bpf::FLOW_TCP_CLOSING);
+  Receive(kFin, port);
+  EXPECT_EQ(State(), bpf::FLOW_TCP_CLOSED);
+  // The port is used again.
+  Send(kSyn);
+  EXPECT_EQ(State(), bpf::FLOW_TCP_OPENING);
+  Send(kRst);
+  EXPECT_EQ(State(), bpf::FLOW_TCP_CLOSED);
+  // Nothing comes in by itself, to no port and from nobody else.
+  EXPECT_EQ(Receive(kSyn, 80).action, kOk);
+  EXPECT_EQ(FromWorld(In6(kTcp, "2001:db8:66::7", 80, port).Build()).action, kOk);
+}
+
+TEST_F(Ipv6Test, SandboxesShareAnAddressAndNothingElse) {
+  Bytes frame = Out6(kUdp, kThere, 53).Build();
+  Outcome one = FromSandbox(frame, 1), two = FromSandbox(frame, 2);
+  EXPECT_NE(one.seen6.source_port, two.seen6.source_port);
+  // One's end is not the other's.
+  slot(1)->epoch = ++generation_;
+  EXPECT_EQ(FromWorld(In6(kUdp, kThere, 53, one.seen6.source_port).Build()).action, kOk);
+  EXPECT_EQ(FromWorld(In6(kUdp, kThere, 53, two.seen6.source_port).Build()).action, kRedirect);
+}
+
+TEST_F(Ipv6Test, TheFixedSetNoPolicyOpens) {
+  SetPolicy(1, {"::/0", "0.0.0.0/0"}, {}, true);
+  for (const char* target : {"::",           "::1",
+                             "::2",          "::ffff:8.8.8.8",
+                             "::8.8.8.8",    "64:ff9b::8.8.8.8",
+                             "64:ff9b:1::1", "100::1",
+                             "2001::1",      "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+                             "2001:20::1",   "2002:808:808::1",
+                             "4000::1",      "fc00::1",
+                             "fd00::1",      "fdcb:6375:6265::15",
+                             kHost,          kSlot1,
+                             "fe80::1",      "fe80::cb:ff:fe00:15",
+                             "febf::1",      "fec0::1",
+                             "feff::1",      "ff02::1",
+                             "ff05::2",      "ff0e::1",
+                             kSelf}) {
+    for (uint8_t protocol : {kTcp, kUdp, kIcmp6}) {
+      ExpectRefused(Out6(protocol, target, 80).Build(), bpf::REASON_FIXED, target);
+    }
+  }
+  ExpectRefused(Out6(kTcp, kGateway, 53).Build(), bpf::REASON_HOST, "the gateway");
+  ExpectRefused(Out6(kUdp, kGateway, 53).Build(), bpf::REASON_HOST, "the gateway");
+  // But for what the operator has excepted, as far as a policy opens that.
+  EXPECT_EQ(FromSandbox(Out6(kTcp, "fd09::1", 80).Build()).action, kRedirect);
+  EXPECT_EQ(FromSandbox(Out6(kTcp, "2606:4700::1111", 80).Build()).seen6.target,
+            Address6("2606:4700::1111"));
+}
+
+TEST_F(Ipv6Test, AllowBeatsDenyBeatsTheDefault) {
+  struct {
+    std::vector<std::string> allow, deny;
+    bool internet;
+    const char* target;
+    uint8_t protocol;
+    uint16_t port;
+    bool open;
+  } const kCases[] = {
+      {{}, {}, true, kThere, kTcp, 80, true},
+      {{}, {}, false, kThere, kTcp, 80, false},
+      {{}, {"0.0.0.0/0"}, true, kThere, kTcp, 80, false},  // everything else is denied by it
+      {{"0.0.0.0/0"}, {"0.0.0.0/0"}, true, kThere, kTcp, 80, false},
+      {{}, {"::/0"}, true, kThere, kTcp, 80, false},
+      {{kThere}, {"::/0"}, true, kThere, kTcp, 80, true},
+      {{kThere}, {"::/0"}, true, "2001:db8:80::81", kTcp, 80, false},
+      {{"2001:db8::/32"}, {kThere}, false, kThere, kTcp, 80, true},
+      {{"[2001:db8::/32]:443/tcp"}, {"::/0"}, true, kThere, kTcp, 443, true},
+      {{"[2001:db8::/32]:443/tcp"}, {"::/0"}, true, kThere, kTcp, 80, false},
+      {{"[2001:db8::/32]:443/tcp"}, {"::/0"}, true, kThere, kUdp, 443, false},
+      {{}, {"[::/0]:25"}, true, kThere, kTcp, 25, false},
+      {{}, {"[::/0]:25"}, true, kThere, kTcp, 80, true},
+      {{}, {"2001:db8:80::/47"}, true, kThere, kTcp, 80, false},
+      {{}, {"2001:db8:82::/47"}, true, kThere, kTcp, 80, true},
+      {{"2001:db8:80::80/128"}, {"2001:db8:80::/64"}, true, kThere, kIcmp6, 0, true},
+  };
+  int number = 0;
+  for (const auto& each : kCases) {
+    SetPolicy(1, each.allow, each.deny, each.internet);
+    uint16_t from = static_cast<uint16_t>(5000 + ++number);
+    Outcome out = FromSandbox(Out6(each.protocol, each.target, each.port, from).Build());
+    EXPECT_EQ(out.seen6.source == Address6(kSelf), each.open) << number;
+    // The other sandbox's policy is its own.
+    EXPECT_EQ(
+        FromSandbox(Out6(each.protocol, each.target, each.port, from).Build(), 2).seen6.source,
+        Address6(kSelf));
+  }
+}
+
+TEST_F(Ipv6Test, AFlowIsJudgedAgainByANewPolicy) {
+  uint16_t port = Send(kSyn).seen6.source_port;
+  Receive(kSynAck, port);
+  SetPolicy(1, {}, {"2001:db8:80::/48"}, true);
+  EXPECT_TRUE(Gives(bpf::REASON_POLICY, [&] {
+    Outcome refused = Send(kAck);
+    EXPECT_EQ(refused.seen6.flags & kRst, kRst);
+  }));
+  EXPECT_EQ(State(), bpf::FLOW_STATES);
+  EXPECT_EQ(Receive(kAck, port).action, kOk);
+  // Flows of both families are the sandbox's.
+  SetPolicy(1, Policy());
+  slot(1)->flows = slot(1)->max_flows;
+  EXPECT_TRUE(Gives(bpf::REASON_FLOWS, [&] { Send(kSyn, 4001); }));
+}
+
+TEST_F(Ipv6Test, RefusalsAreAnswered) {
+  SetPolicy(1, {}, {"::/0"}, true);
+  Outcome reset = Send(kSyn);
+  EXPECT_EQ(reset.action, kRedirect);
+  EXPECT_TRUE(reset.seen6.valid);
+  EXPECT_EQ(reset.seen6.flags, 0x14);
+  EXPECT_EQ(reset.seen6.acknowledged, 1001u);
+  EXPECT_EQ(reset.seen6.source, Address6(kThere));
+  EXPECT_EQ(reset.seen6.target, Address6(kGuest));
+  EXPECT_EQ(reset.seen6.target_mac, kGuestMac);
+  for (size_t size : {0, 3, 1000}) {
+    Frame6 frame = Out6(kUdp, kThere, 53);
+    frame.payload = Bytes(size, 'x');
+    Outcome error = FromSandbox(frame.Build());
+    EXPECT_EQ(error.action, kRedirect);
+    EXPECT_TRUE(error.seen6.valid);
+    EXPECT_EQ(error.seen6.icmp_type, 1);
+    EXPECT_EQ(error.seen6.icmp_code, 1);
+    EXPECT_EQ(error.seen6.source, Address6(kGateway));
+    EXPECT_EQ(error.seen6.target, Address6(kGuest));
+    Seen6 quoted = ReadPacket6(error.seen6.payload, true);
+    EXPECT_EQ(quoted.target, Address6(kThere));
+    EXPECT_EQ(quoted.target_port, 53);
+  }
+  SetPolicy(1, Policy());
+  Frame6 last = Out6(kUdp, kThere, 53);
+  last.hops = 1;
+  Outcome exceeded = FromSandbox(last.Build());
+  EXPECT_EQ(exceeded.seen6.icmp_type, 3);
+  EXPECT_TRUE(exceeded.seen6.valid);
+}
+
+TEST_F(Ipv6Test, ErrorsFindTheirFlows) {
+  for (uint8_t protocol : {kTcp, kUdp, kIcmp6}) {
+    Outcome out = FromSandbox(Out6(protocol, kThere, 80).Build());
+    Bytes sent(out.frame.begin() + 14, out.frame.begin() + 14 + 48);
+    for (auto [type, rest] : {std::pair<uint8_t, uint32_t>{1, 0}, {2, 1280}, {3, 0}, {4, 6}}) {
+      Frame6 error = In6(kIcmp6, "2001:db8:99::1", 0, 0);
+      error.icmp_type = type;
+      error.icmp_rest = rest;
+      error.payload = sent;
+      Outcome back = FromWorld(error.Build());
+      ASSERT_EQ(back.action, kRedirect) << +protocol << " " << +type;
+      EXPECT_TRUE(back.seen6.valid);
+      EXPECT_EQ(back.seen6.source, Address6("2001:db8:99::1"));
+      EXPECT_EQ(back.seen6.target, Address6(kGuest));
+      EXPECT_EQ(back.seen6.icmp_rest, rest);
+      Seen6 quoted = ReadPacket6(back.seen6.payload, true);
+      EXPECT_EQ(quoted.source, Address6(kGuest));
+      EXPECT_EQ(quoted.target, Address6(kThere));
+      EXPECT_EQ(quoted.source_port, 4000);
+    }
+    // About what nobody has sent.
+    Frame6 error = In6(kIcmp6, "2001:db8:99::1", 0, 0);
+    error.icmp_type = 1;
+    error.payload = sent;
+    error.payload[39] ^= 1;
+    EXPECT_EQ(FromWorld(error.Build()).action, kOk);
+    error.payload[39] ^= 1;
+    error.payload[23] ^= 1;  // from another
+    EXPECT_EQ(FromWorld(error.Build()).action, kOk);
+  }
+  // The guest's own, about what has come to it.
+  Outcome out = FromSandbox(Out6(kUdp, kThere, 53, 4001).Build());
+  Outcome in = FromWorld(In6(kUdp, kThere, 53, out.seen6.source_port).Build());
+  Frame6 error = Out6(kIcmp6, kThere, 0);
+  error.icmp_type = 1;
+  error.icmp_code = 4;
+  error.payload = Bytes(in.frame.begin() + 14, in.frame.begin() + 14 + 48);
+  Outcome told = FromSandbox(error.Build());
+  ASSERT_EQ(told.action, kRedirect);
+  EXPECT_TRUE(told.seen6.valid);
+  EXPECT_EQ(told.seen6.source, Address6(kSelf));
+  EXPECT_EQ(ReadPacket6(told.seen6.payload, true).target, Address6(kSelf));
+  EXPECT_EQ(ReadPacket6(told.seen6.payload, true).target_port, out.seen6.source_port);
+}
+
+TEST_F(Ipv6Test, NamesGoByTheProxy) {
+  SetPolicy(1, {"*.example.com"}, {"0.0.0.0/0"}, true);
+  EXPECT_TRUE(Gives(bpf::REASON_POLICY, [&] { FromSandbox(Out6(kTcp, kThere, 443).Build()); }));
+  bpf::v6::opened_key key = {1, Address6(kThere)};
+  bpf::opened value = {~uint64_t{0}, slot(1)->epoch, 0};
+  ASSERT_EQ(bpf_map_update_elem(programs_->maps6().opened, &key, &value, BPF_ANY), 0);
+  Outcome out = FromSandbox(Out6(kTcp, kThere, 443).Build());
+  EXPECT_EQ(out.action, kRedirect);
+  EXPECT_TRUE(out.seen6.valid);
+  EXPECT_EQ(out.seen6.source, Address6(kSlot1));
+  EXPECT_EQ(out.seen6.target, Address6(kHost));
+  EXPECT_EQ(out.seen6.target_port, 5306);
+  EXPECT_EQ(out.seen6.target_mac, Bytes(settings_.host_mac, settings_.host_mac + 6));
+  // The proxy's answer is that server's.
+  Frame6 answer;
+  answer.source = Address6(kHost);
+  answer.target = Address6(kSlot1);
+  answer.flags = kSynAck;
+  answer.source_port = 5306;
+  answer.target_port = out.seen6.source_port;
+  Outcome back = FromHost(answer.Build());
+  EXPECT_EQ(back.action, kRedirect);
+  EXPECT_TRUE(back.seen6.valid);
+  EXPECT_EQ(back.seen6.source, Address6(kThere));
+  EXPECT_EQ(back.seen6.source_port, 443);
+  EXPECT_EQ(back.seen6.target, Address6(kGuest));
+  // Other ports, other protocols, another sandbox: no.
+  EXPECT_TRUE(Gives(bpf::REASON_POLICY, [&] { FromSandbox(Out6(kTcp, kThere, 22).Build()); }));
+  EXPECT_TRUE(Gives(bpf::REASON_POLICY, [&] { FromSandbox(Out6(kUdp, kThere, 443).Build()); }));
+  // Nothing else of the host's goes to guests, nor what it forwards.
+  answer.target_port ^= 1;
+  EXPECT_EQ(FromHost(answer.Build()).action, kShot);
+  answer.target_port ^= 1;
+  answer.source = Address6(kThere);
+  EXPECT_EQ(FromHost(answer.Build()).action, kShot);
+}
+
+TEST_F(Ipv6Test, WhatExistsInsideOnlyDoesNotComeFromOutside) {
+  for (bool as_source : {true, false}) {
+    for (const char* address : {kGuest, kGateway, kHost, kSlot1, "fdcb:6375:6265:ffff::1"}) {
+      Frame6 frame = In6(kUdp, kThere, 80, 80);
+      (as_source ? frame.source : frame.target) = Address6(address);
+      EXPECT_TRUE(Gives(bpf::REASON_SPOOFED,
+                        [&] { EXPECT_EQ(FromWorld(frame.Build()).action, kShot) << address; }));
+    }
+  }
+  // The host's own goes on to it, whatever it is.
+  Frame6 own = In6(kIcmp6, "fe80::1", 0, 0);
+  own.icmp_type = 135;
+  EXPECT_EQ(FromWorld(own.Build()).action, kOk);
+}
+
+TEST_F(Ipv6Test, WithoutAnAddressOutsideItIsRefused) {
+  bpf::settings settings = settings_;
+  settings.snat6 = {};
+  SetSettings(settings);
+  EXPECT_TRUE(Gives(bpf::REASON_IPV6, [&] { EXPECT_EQ(Send(kSyn).seen6.flags, 0x14); }));
+  EXPECT_TRUE(Gives(bpf::REASON_IPV6, [&] {
+    EXPECT_EQ(FromSandbox(Out6(kUdp, kThere, 53).Build()).seen6.icmp_code, 1);
+  }));
+  // An answer to :: is nobody's.
+  EXPECT_EQ(FromWorld(In6(kUdp, kThere, 53, 20000).Build()).action, kOk);
+}
+
+TEST_F(Ipv6Test, WhereItIsNotCarriedItIsRefused) {
+  auto plain = Programs::Load("");
+  ASSERT_TRUE(plain.ok());
+  EXPECT_FALSE((*plain)->ipv6());
+  const Programs::Maps& maps = (*plain)->maps();
+  uint32_t zero = 0, one = 1, index = slot(1)->ifindex, reason = bpf::REASON_IPV6;
+  // Whatever settings and slots say: they may be those of a daemon before.
+  (*plain)->slots()[1] = *slot(1);
+  ASSERT_EQ(bpf_map_update_elem(maps.taps, &index, &one, BPF_ANY), 0);
+  ASSERT_EQ(bpf_map_update_elem(maps.settings, &zero, &settings_, BPF_ANY), 0);
+  int program = (*plain)->from_sandbox();
+  EXPECT_EQ(Run(program, Out6(kTcp, kThere, 80).Build(), index).seen6.flags, 0x14);
+  EXPECT_EQ(Run(program, Out6(kUdp, kThere, 80).Build(), index).seen6.icmp_code, 1);
+  EXPECT_EQ(Run(program, Solicitation(kGuest, kGateway).Build(), index).seen6.icmp_type, 136);
+  std::vector<uint64_t> counts(1024);
+  ASSERT_EQ(bpf_map_lookup_elem(maps.reasons, &reason, counts.data()), 0);
+  EXPECT_EQ(std::accumulate(counts.begin(), counts.end(), uint64_t{0}), 2u);
+  Bytes in = In6(kTcp, kThere, 80, 80).Build();
+  EXPECT_EQ(Run((*plain)->from_world(), in, settings_.uplink).action, kOk);
+  EXPECT_EQ(Run((*plain)->from_host(), in, settings_.host).action, kShot);
+  // Without its programs it is dropped.
+  for (uint32_t which : {0u, 1u, 2u}) {
+    ASSERT_EQ(bpf_map_delete_elem((*plain)->families(), &which), 0);
+  }
+  EXPECT_EQ(Run(program, Out6(kTcp, kThere, 80).Build(), index).action, kShot);
+  EXPECT_EQ(Run((*plain)->from_world(), in, settings_.uplink).action, kOk);
+  EXPECT_EQ(Run((*plain)->from_host(), in, settings_.host).action, kShot);
+}
+
+TEST_F(Ipv6Test, APolicyWithoutRulesOfItOpensNone) {
+  slot(1)->policy &= ~(uint64_t{bpf::SLOT_IPV6} << 32);
+  EXPECT_TRUE(Gives(bpf::REASON_IPV6, [&] { EXPECT_EQ(Send(kSyn).seen6.flags, 0x14); }));
+}
+
+TEST_F(Ipv6Test, LimitsHoldForBothFamilies) {
+  slot(1)->packets_per_second = 1;
+  uint64_t before = Count(bpf::REASON_RATE);
+  for (int i = 0; i < 4; ++i) FromSandbox(Out6(kUdp, kThere, 53).Build());
+  FromSandbox(Out(kUdp, kWorld, 53).Build());
+  EXPECT_GE(Count(bpf::REASON_RATE), before + 3);
+}
+
+}  // namespace
+}  // namespace cube::net::testing
