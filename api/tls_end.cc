@@ -62,7 +62,11 @@ Task<void> Encrypt(Shared session, std::shared_ptr<void> /*lives as long*/) {
   for (;;) {
     auto [failed, size] =
         co_await session->plain.async_read_some(asio::buffer(piece.get(), kPiece), kAsTuple);
-    if (failed) break;
+    if (failed) {
+      // The client is told that this is the end, and says so too; Finish() does not wait for ever.
+      co_await session->stream.async_shutdown(kAsTuple);
+      break;
+    }
     auto [broken, written] =
         co_await asio::async_write(session->stream, asio::buffer(piece.get(), size), kAsTuple);
     if (broken) break;

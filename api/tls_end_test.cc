@@ -68,12 +68,13 @@ class TlsEndTest : public ::testing::Test {
   size_t before_ = 0;
 };
 
-TEST_F(TlsEndTest, WhatWasWrittenLastStillGetsThere) {
+TEST_F(TlsEndTest, WhatWasWrittenLastStillGetsThereAndThenTheEnd) {
   const std::string kWords(300'000, 'w');
   std::string got;
+  error_code ended, answered;
   std::thread read([&] {
-    error_code ended;
     asio::read(far_, asio::dynamic_buffer(got), ended);
+    far_.shutdown(answered);
   });
   Run([](TlsEnd::Client* client, const std::string* words) -> Task<void> {
     co_await asio::async_write(client->socket, asio::buffer(*words), pool::kAsTuple);
@@ -82,6 +83,8 @@ TEST_F(TlsEndTest, WhatWasWrittenLastStillGetsThere) {
   }(&*near_, &kWords));
   read.join();
   EXPECT_TRUE(got == kWords) << got.size();
+  // Not as if it had been cut off: RFC 8446 section 6.1.
+  EXPECT_EQ(ended, asio::error::eof) << ended.message();
 }
 
 TEST_F(TlsEndTest, AClientThatTakesNothingIsGivenUpWithItsConnection) {
