@@ -138,6 +138,7 @@ Result<LentTap> Fabric::LendSlot(uint32_t slot) {
     open_.erase(found);
   } else {
     CUBE_ASSIGN(lent.fd, OpenTap(lent.name));
+    SettleLink(lent.name);
   }
   free_.erase(slot);
   lent_.insert(slot);

@@ -1,7 +1,4 @@
 #include <arpa/inet.h>
-#include <linux/if_packet.h>
-#include <net/ethernet.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 
@@ -16,33 +13,6 @@ namespace {
 
 constexpr uint8_t kTcp = 6, kUdp = 17;
 constexpr uint8_t kGuestMac[6] = {0x02, 0xcb, 0, 0, 0, 0x15};
-
-// All frames that an interface receives, or sends.
-class Tap {
- public:
-  Tap(const NetNamespace& space, const char* interface) {
-    space.Run([&] {
-      fd_.Reset(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_ALL)));
-      sockaddr_ll at = {};
-      at.sll_family = AF_PACKET;
-      at.sll_protocol = htons(ETH_P_ALL);
-      at.sll_ifindex = static_cast<int>(if_nametoindex(interface));
-      bind(fd_.get(), reinterpret_cast<sockaddr*>(&at), sizeof at);
-    });
-    int size = 32 << 20;
-    setsockopt(fd_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
-  }
-  // The next one, sent or received; empty if there is none now.
-  Bytes Next() {
-    Bytes buffer(65536);
-    ssize_t n = recv(fd_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
-    buffer.resize(n < 0 ? 0 : static_cast<size_t>(n));
-    return buffer;
-  }
-
- private:
-  UniqueFd fd_;
-};
 
 class HostileTest : public FabricFixture {
  protected:
@@ -85,7 +55,7 @@ class HostileTest : public FabricFixture {
 };
 
 TEST_F(HostileTest, NothingForgedGetsOut) {
-  Tap world(*world_, "world"), inside(*host_, "t-host"), other(*host_, "t-peer");
+  FrameListener world(*world_, "world"), inside(*host_, "t-host"), other(*host_, "t-peer");
   std::vector<Bytes> frames;
   for (const char* source : {"203.0.113.1", "203.0.113.2", "192.0.2.80", "198.18.0.3", "10.0.0.1",
                              "127.0.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.1"}) {
@@ -150,7 +120,7 @@ TEST_F(HostileTest, FramesOfAllLengths) {
 }
 
 TEST_F(HostileTest, RandomFrames) {
-  Tap world(*world_, "world"), inside(*host_, "t-peer");
+  FrameListener world(*world_, "world"), inside(*host_, "t-peer");
   std::mt19937 random(20260726);
   const Bytes seeds[] = {Datagram(kWorld, 9000).Build(),
                          [] {

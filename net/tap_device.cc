@@ -1,9 +1,12 @@
 #include "net/tap_device.h"
 
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include <cstring>
 
@@ -44,6 +47,17 @@ Result<UniqueFd> MakeTap(const std::string& name, unsigned owner) {
     return ErrnoError("TAP %s", name.c_str());
   }
   return fd;
+}
+
+void SettleLink(const std::string& name) {
+  UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  ethtool_value value = {ETHTOOL_GLINK, 0};
+  ifreq request = {};
+  if (!socket.valid() || name.size() >= IFNAMSIZ) return;
+  memcpy(request.ifr_name, name.data(), name.size());
+  request.ifr_data = &value;
+  // The answer, which it has to be up to date for, is not needed; nor is it worse without.
+  (void)ioctl(socket.get(), SIOCETHTOOL, &request);
 }
 
 void QuietenLink(const std::string& name) {

@@ -16,6 +16,9 @@ namespace cube::net {
 Result<UniqueFd> MakeTap(const std::string& name, unsigned owner);
 // A descriptor of it, non-blocking and close-on-exec. An error if another process has it open.
 Result<UniqueFd> OpenTap(const std::string& name);
+// Has the kernel's network stack know whether somebody has it open: by itself it finds out a while
+// after, and until then it drops what comes for one that was opened.
+void SettleLink(const std::string& name);
 // No IPv6 of the host's on it: no address, no announcements.
 void QuietenLink(const std::string& name);
 // IPv6 on it, but nothing that is not said to it: no address of its own making, no routers.

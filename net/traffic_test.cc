@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "net/reaper.h"
+#include "net/tap_device.h"
 #include "net/testing/fabric_fixture.h"
 
 // Real traffic of a kernel's stack behind a TAP, through the fabric, to servers of another.
@@ -296,6 +297,28 @@ TEST_F(TrafficTest, TenThousandFlowsAtOnce) {
   }
   EXPECT_EQ(reaper.statistics().flows, 0u);
   EXPECT_EQ(reaper.statistics().reaped, static_cast<uint64_t>(kFlows));
+}
+
+TEST_F(TrafficTest, ATapThatIsLentAgainHearsItsFirstAnswer) {
+  EchoServer server(world_->Socket(SOCK_DGRAM, kWorld, 9000));
+  Frame frame;
+  frame.source = Address("169.254.0.21");
+  frame.target = Address(kWorld);
+  frame.protocol = 17;
+  frame.source_port = 4000;
+  frame.target_port = 9000;
+  for (int i = 0; i < 50; ++i) {
+    {
+      UniqueFd tap = Sandbox("one");
+      ASSERT_TRUE(WriteFrame(tap.get(), frame.Build()));
+      Bytes answer = ReadFrame(tap.get(), 10'000);
+      ASSERT_EQ(Read(answer).target_port, 4000) << i;
+    }
+    // As it is once the kernel has found out that nobody has it open any more.
+    std::string name = fabric_->TapName(*fabric_->SlotOf("one"));
+    fabric_->ReleaseNetwork("one");
+    SettleLink(name);
+  }
 }
 
 }  // namespace

@@ -2,7 +2,10 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
+#include <net/ethernet.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
@@ -161,6 +164,26 @@ void GuestStack::Pump() {
       }
     }
   }
+}
+
+FrameListener::FrameListener(const NetNamespace& space, const char* interface) {
+  space.Run([&] {
+    fd_.Reset(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_ALL)));
+    sockaddr_ll at = {};
+    at.sll_family = AF_PACKET;
+    at.sll_protocol = htons(ETH_P_ALL);
+    at.sll_ifindex = static_cast<int>(if_nametoindex(interface));
+    bind(fd_.get(), reinterpret_cast<sockaddr*>(&at), sizeof at);
+  });
+  int size = 32 << 20;
+  setsockopt(fd_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
+}
+
+Bytes FrameListener::Next() {
+  Bytes buffer(65536);
+  ssize_t n = recv(fd_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+  buffer.resize(n < 0 ? 0 : static_cast<size_t>(n));
+  return buffer;
 }
 
 bool WriteFrame(int tap, const Bytes& frame) {

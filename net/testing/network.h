@@ -61,6 +61,17 @@ class GuestStack {
   std::thread thread_;
 };
 
+// All frames that an interface receives or sends from now on.
+class FrameListener {
+ public:
+  FrameListener(const NetNamespace& space, const char* interface);
+  // The next one; empty if there is none now.
+  Bytes Next();
+
+ private:
+  UniqueFd fd_;
+};
+
 // Writes a frame as a guest without offloads would.
 bool WriteFrame(int tap, const Bytes& frame);
 // The next frame; empty if none comes within `milliseconds`.
