@@ -16,11 +16,11 @@ Task<Answer> Unsigned(std::shared_ptr<Call> /*call*/) {
 
 ControlPlane::ControlPlane(const Parts& parts)
     : observation_(parts.node, parts.sampler),
-      sandboxes_(parts.node, parts.catalog),
+      sandboxes_(parts.node, parts.catalog, parts.volumes),
       snapshots_(parts.node, parts.catalog),
       templates_(parts.node, parts.catalog),
       builds_(parts.node, parts.catalog, parts.builder),
-      volumes_(parts.volumes),
+      volumes_(parts.volumes, parts.node),
       accounts_(parts.node, parts.keys, parts.sampler, parts.node_id),
       nodes_(parts.node, parts.node_id, parts.service_id),
       dashboard_(parts.node, parts.sampler) {}

@@ -101,7 +101,11 @@ void AddListed(const pool::SandboxRecord& record, const SandboxNotes& notes, boo
   out->Key("cpuCount").Uint(record.cpus).Key("memoryMB").Uint(record.memory_mib);
   out->Key("diskSizeMB").Uint(0).Key("metadata").BeginObject();
   for (const auto& [key, value] : record.metadata) out->Key(key).String(value);
-  out->EndObject().Key("volumeMounts").BeginArray().EndArray();
+  out->EndObject().Key("volumeMounts").BeginArray();
+  for (const pool::VolumeMount& mount : record.volumes) {
+    out->BeginObject().Key("name").String(mount.name).Key("path").String(mount.path).EndObject();
+  }
+  out->EndArray();
   if (detail) {
     if (!record.token.empty()) out->Key("envdAccessToken").String(record.token);
     out->Key("domain");

@@ -68,6 +68,19 @@ std::string SandboxApi::SandboxText(const Sandbox& sandbox) const {
   return json.text();
 }
 
+Outcome<std::vector<pool::VolumeMount>> SandboxApi::MountsOf(
+    std::vector<MountRequest> asked) const {
+  std::vector<pool::VolumeMount> mounts;
+  for (MountRequest& one : asked) {
+    const VolumeRecord* volume = volumes_->FindNamed(one.name);
+    if (volume == nullptr) {
+      return Refuse(Fault::kNotFound, "volume \"%.128s\" not found", one.name.c_str());
+    }
+    mounts.push_back({volume->id, volume->name, std::move(one.path)});
+  }
+  return mounts;
+}
+
 Task<Answer> SandboxApi::Create(Shared call, Version version) {
   POOL_CO_ASSIGN(Fields fields, Fields::Parse(call->request.body));
   std::optional<std::string> reference;
@@ -88,10 +101,13 @@ Task<Answer> SandboxApi::Create(Shared call, Version version) {
   (void)fields.Object("mcp");
   auto iam = fields.Object("iam");
   auto volumes = fields.Objects("volumeMounts", 64);
+  std::vector<MountRequest> mounts;
   for (Fields& volume : volumes) {
     std::optional<std::string> name, path;
     volume.Text("name", &name, 128);
     volume.Text("path", &path);
+    if (!name || !path) fields.Fail("volumeMounts", "has one without \"name\" or \"path\"");
+    mounts.push_back({name.value_or(""), path.value_or("")});
   }
   if (!reference) fields.Fail("templateID", "is missing");
   for (const auto& [name, value] : variables) {
@@ -106,14 +122,10 @@ Task<Answer> SandboxApi::Create(Shared call, Version version) {
   if (!reach.unsupported.empty()) {
     co_return Reply::Error(501, "\"network." + reach.unsupported + "\" is not supported here");
   }
-  if (!volumes.empty()) {
-    co_return Reply::Error(501,
-                           "\"volumeMounts\" is not supported here: devices of a clone are those "
-                           "of its template. Files of volumes are at /volumecontent");
-  }
   if (iam && iam->Has("tokens")) co_return NotDone("iam.tokens");
 
   POOL_CO_ASSIGN(TemplateCatalog::Resolved from, catalog_->Resolve(*reference));
+  POOL_CO_ASSIGN(request.volumes, MountsOf(std::move(mounts)));
   request.template_name = from.folder;
   request.snapshot = from.snapshot;
   bool is_new = version == Version::kTwo;

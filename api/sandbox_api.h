@@ -8,15 +8,22 @@
 #include "api/router.h"
 #include "api/sandbox_notes.h"
 #include "api/template_catalog.h"
+#include "api/volume_store.h"
 #include "pool/node.h"
 
 namespace cube::api {
 
+// One of "volumeMounts".
+struct MountRequest {
+  std::string name, path;
+};
+
 // The routes of sandboxes: from create to kill. On one thread.
 class SandboxApi {
  public:
-  // Both outlive it.
-  SandboxApi(pool::Node* node, TemplateCatalog* catalog) : node_(node), catalog_(catalog) {}
+  // All outlive it.
+  SandboxApi(pool::Node* node, TemplateCatalog* catalog, const VolumeStore* volumes)
+      : node_(node), catalog_(catalog), volumes_(volumes) {}
 
   void AddTo(Router* router);
 
@@ -37,6 +44,8 @@ class SandboxApi {
   Task<Answer> List(Shared call);
   Task<Answer> ListVersionTwo(Shared call);
 
+  // Volumes by their names.
+  pool::Outcome<std::vector<pool::VolumeMount>> MountsOf(std::vector<MountRequest> asked) const;
   // The one that a path names, if clients are told of it.
   pool::Outcome<std::shared_ptr<pool::Sandbox>> Find(const Call& call) const;
   std::string SandboxText(const pool::Sandbox& sandbox) const;
@@ -45,6 +54,7 @@ class SandboxApi {
 
   pool::Node* node_;
   TemplateCatalog* catalog_;
+  const VolumeStore* volumes_;
 };
 
 }  // namespace cube::api

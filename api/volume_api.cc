@@ -3,6 +3,9 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include <boost/asio/post.hpp>
+#include <utility>
+
 #include "api/date_text.h"
 #include "api/fields.h"
 #include "api/secret.h"
@@ -20,6 +23,7 @@ constexpr char kContent[] = "/volumecontent/{volumeID}";
 constexpr int64_t kMaxId = 0xfffffffe;  // of users and groups
 constexpr int64_t kMaxMode = 07777;
 constexpr int64_t kMaxDepth = 32;
+constexpr size_t kFilesAtOnce = 200;  // that go before the node's thread sees to others
 
 std::string EntryText(const VolumeEntry& entry) {
   JsonWriter json;
@@ -86,6 +90,19 @@ void AddVolume(const VolumeRecord& volume, JsonWriter* json) {
 }
 
 }  // namespace
+
+VolumeApi::VolumeApi(VolumeStore* store, pool::Node* node) : store_(store), node_(node) {
+  pool::Spawn(node_->context().io, EmptyTrash());
+}
+
+Task<void> VolumeApi::EmptyTrash() {
+  if (std::exchange(emptying_, true)) co_return;
+  pool::asio::io_context& io = node_->context().io;
+  do {
+    co_await pool::asio::post(io, pool::kAsTuple);
+  } while (store_->trash()->Empty(kFilesAtOnce));
+  emptying_ = false;
+}
 
 void VolumeApi::AddTo(Router* router) {
   auto add = [&](const char* method, const char* pattern, auto handler) {
@@ -168,7 +185,10 @@ Task<Answer> VolumeApi::Info(Shared call) {
 }
 
 Task<Answer> VolumeApi::Delete(Shared call) {
-  POOL_CO_TRY(store_->Delete(call->path.at("volumeID")));
+  const std::string& id = call->path.at("volumeID");
+  POOL_CO_TRY(node_->CheckVolumeUnused(id));
+  POOL_CO_TRY(store_->Delete(id));
+  pool::Spawn(node_->context().io, EmptyTrash());
   co_return Reply::Nothing();
 }
 
@@ -218,7 +238,8 @@ Task<Answer> VolumeApi::Change(Shared call) {
 Task<Answer> VolumeApi::Remove(Shared call) {
   POOL_CO_ASSIGN(VolumePath path, PathOf(*call));
   POOL_CO_ASSIGN(UniqueFd root, store_->Root(call->path.at("volumeID")));
-  POOL_CO_TRY(VolumeFiles(std::move(root)).Remove(path));
+  POOL_CO_TRY(VolumeFiles(std::move(root)).Remove(path, store_->trash()));
+  pool::Spawn(node_->context().io, EmptyTrash());
   co_return Reply::Nothing();
 }
 

@@ -7,14 +7,15 @@
 #include "api/router.h"
 #include "api/volume_files.h"
 #include "api/volume_store.h"
+#include "pool/node.h"
 
 namespace cube::api {
 
 // Routes of volumes, and of what is in them, which a volume's own token opens. On one thread.
 class VolumeApi {
  public:
-  // `store` outlives it.
-  explicit VolumeApi(VolumeStore* store) : store_(store) {}
+  // Both outlive it.
+  VolumeApi(VolumeStore* store, pool::Node* node);
 
   void AddTo(Router* router);
   // Where the body of a request goes that writes a file: a place of its own, until it is whole. ""
@@ -42,7 +43,12 @@ class VolumeApi {
   // What is wrong with the token of a request about files, if anything.
   std::optional<Reply> Refused(const Request& request, const std::string& volume) const;
 
+  // As long as there is trash.
+  Task<void> EmptyTrash();
+
   VolumeStore* store_;
+  pool::Node* node_;
+  bool emptying_ = false;
 };
 
 }  // namespace cube::api

@@ -136,24 +136,6 @@ Outcome<Done> ListIn(UniqueFd fd, const std::string& path, int depth,
   return Done();
 }
 
-// Paths are at most VolumePath::kMaxDepth deep, and so is this.
-int RemoveIn(int parent, const char* name) {
-  if (unlinkat(parent, name, 0) == 0) return 0;
-  if (errno != EISDIR && errno != EPERM) return errno;
-  UniqueFd fd = OpenBeneath(parent, name, O_RDONLY | O_DIRECTORY);
-  if (!fd.valid()) return errno;
-  Folder folder = Read(std::move(fd));
-  if (folder == nullptr) return errno;
-  std::vector<std::string> names;
-  while (const dirent* item = readdir(folder.get())) {
-    if (!IsSelfOrParent(item->d_name)) names.emplace_back(item->d_name);
-  }
-  for (const std::string& each : names) {
-    if (int error = RemoveIn(dirfd(folder.get()), each.c_str())) return error;
-  }
-  return unlinkat(parent, name, AT_REMOVEDIR) == 0 ? 0 : errno;
-}
-
 }  // namespace
 
 Outcome<VolumePath> VolumePath::Parse(const std::string& text) {
@@ -190,15 +172,27 @@ Outcome<UniqueFd> VolumeFiles::At(const std::vector<std::string>& names, int fla
   return fd;
 }
 
+Outcome<VolumeAttributes> VolumeFiles::Complete(VolumeAttributes attributes) const {
+  struct stat root;
+  if (fstat(root_.get(), &root) < 0) return Failed("/", errno);
+  if (!attributes.uid) attributes.uid = root.st_uid;
+  if (!attributes.gid) attributes.gid = root.st_gid;
+  return attributes;
+}
+
 Outcome<UniqueFd> VolumeFiles::Parent(const VolumePath& path, bool make) const {
   if (path.IsRoot()) return Refuse(Fault::kInvalid, "\"path\" is the volume's root");
   std::vector<std::string> names(path.names().begin(), path.names().end() - 1);
   if (make) {
     std::vector<std::string> above;
+    POOL_ASSIGN(VolumeAttributes owner, Complete({}));
     for (const std::string& name : names) {
       POOL_ASSIGN(UniqueFd folder, At(above, O_RDONLY | O_DIRECTORY));
       above.push_back(name);
-      if (mkdirat(folder.get(), name.c_str(), kFolderMode) < 0 && errno != EEXIST) {
+      if (mkdirat(folder.get(), name.c_str(), kFolderMode) == 0) {
+        POOL_ASSIGN(UniqueFd made, At(above, O_RDONLY | O_DIRECTORY));
+        POOL_TRY(Apply(made.get(), Joined(above), owner));
+      } else if (errno != EEXIST) {
         return Failed(Joined(above), errno);
       }
     }
@@ -231,7 +225,11 @@ Outcome<VolumeEntry> VolumeFiles::MakeFolder(const VolumePath& path,
     if (errno == ENOTDIR) return Failed(path.Text(), EEXIST);
     return Failed(path.Text(), errno);
   }
-  auto applied = Apply(fd.get(), path.Text(), attributes);
+  VolumeAttributes wanted = attributes;
+  if (is_new) {
+    POOL_ASSIGN(wanted, Complete(wanted));
+  }
+  auto applied = Apply(fd.get(), path.Text(), wanted);
   if (!applied.ok()) {
     if (is_new) unlinkat(parent.get(), name.c_str(), AT_REMOVEDIR);
     return applied.refusal();
@@ -246,10 +244,12 @@ Outcome<VolumeEntry> VolumeFiles::Change(const VolumePath& path,
   return Stat(fd.get(), path.Text());
 }
 
-Outcome<Done> VolumeFiles::Remove(const VolumePath& path) const {
+Outcome<Done> VolumeFiles::Remove(const VolumePath& path, VolumeTrash* trash) const {
   POOL_ASSIGN(UniqueFd parent, Parent(path, false));
-  int error = RemoveIn(parent.get(), path.names().back().c_str());
-  if (error != 0) return Failed(path.Text(), error);
+  const char* name = path.names().back().c_str();
+  if (unlinkat(parent.get(), name, 0) == 0) return Done();
+  if (errno != EISDIR && errno != EPERM) return Failed(path.Text(), errno);
+  if (int error = trash->Take(parent.get(), name)) return Failed(path.Text(), error);
   return Done();
 }
 
@@ -267,7 +267,7 @@ Outcome<VolumeEntry> VolumeFiles::Place(const std::string& source, const VolumeP
                                         const VolumeAttributes& attributes, bool force) const {
   POOL_ASSIGN(UniqueFd parent, Parent(path, force));
   POOL_ASSIGN(UniqueFd file, OpenFile(source, O_RDONLY | O_NOFOLLOW));
-  VolumeAttributes all = attributes;
+  POOL_ASSIGN(VolumeAttributes all, Complete(attributes));
   if (!all.mode) all.mode = kFileMode;
   POOL_TRY(Apply(file.get(), path.Text(), all));
   const std::string& name = path.names().back();

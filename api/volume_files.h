@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "api/volume_trash.h"
 #include "base/unique_fd.h"
 #include "pool/outcome.h"
 
@@ -43,7 +44,9 @@ class VolumePath {
   std::vector<std::string> names_;
 };
 
-// Files beneath an open folder. Nothing is followed out of it, whatever is in it: no links at all.
+// Files beneath an open folder, which sandboxes write as well. Nothing is followed out of it,
+// whatever is in it: no links at all. What is made belongs to the folder's owner unless a client
+// says another.
 class VolumeFiles {
  public:
   static constexpr size_t kMaxListed = 10'000;
@@ -58,8 +61,8 @@ class VolumeFiles {
                                         bool force) const;
   pool::Outcome<VolumeEntry> Change(const VolumePath& path,
                                     const VolumeAttributes& attributes) const;
-  // A folder with all that is in it; not the root.
-  pool::Outcome<pool::Done> Remove(const VolumePath& path) const;
+  // A folder with all that is in it, which is left to `trash`; not the root.
+  pool::Outcome<pool::Done> Remove(const VolumePath& path, VolumeTrash* trash) const;
   // A regular file, for reading.
   pool::Outcome<UniqueFd> Open(const VolumePath& path) const;
   // Moves the host's file `source` there, in place of a file of before. `force`: makes the folders
@@ -70,6 +73,8 @@ class VolumeFiles {
  private:
   pool::Outcome<UniqueFd> At(const std::vector<std::string>& names, int flags) const;
   pool::Outcome<UniqueFd> Parent(const VolumePath& path, bool make) const;
+  // With the root's owner where they name none.
+  pool::Outcome<VolumeAttributes> Complete(VolumeAttributes attributes) const;
 
   UniqueFd root_;
 };

@@ -21,6 +21,7 @@ class VolumeFilesTest : public ::testing::Test {
     fs::create_directories(folder_ / "root");
     auto root = OpenFile((folder_ / "root").string(), O_PATH | O_DIRECTORY);
     files_.emplace(std::move(*root));
+    trash_.emplace(std::move(*VolumeTrash::Open((folder_ / "trash").string())));
   }
 
   static VolumePath At(const std::string& text) { return *VolumePath::Parse(text); }
@@ -44,6 +45,7 @@ class VolumeFilesTest : public ::testing::Test {
 
   fs::path folder_;
   std::optional<VolumeFiles> files_;
+  std::optional<VolumeTrash> trash_;
 };
 
 TEST_F(VolumeFilesTest, PathsThatAreNone) {
@@ -82,9 +84,9 @@ TEST_F(VolumeFilesTest, FilesAreWrittenReadListedAndRemoved) {
   EXPECT_EQ(FaultOf(Put("/a/b", "a folder is there")), Fault::kConflict);
   EXPECT_EQ(FaultOf(files_->Open(At("/a"))), Fault::kInvalid);
   EXPECT_EQ(FaultOf(files_->List(At("/a/b/file"), 1)), Fault::kNotFound);
-  ASSERT_TRUE(files_->Remove(At("/a")).ok());
-  EXPECT_EQ(FaultOf(files_->Remove(At("/a"))), Fault::kNotFound);
-  EXPECT_EQ(FaultOf(files_->Remove(At("/"))), Fault::kInvalid);
+  ASSERT_TRUE(files_->Remove(At("/a"), &*trash_).ok());
+  EXPECT_EQ(FaultOf(files_->Remove(At("/a"), &*trash_)), Fault::kNotFound);
+  EXPECT_EQ(FaultOf(files_->Remove(At("/"), &*trash_)), Fault::kInvalid);
   EXPECT_TRUE(files_->List(At("/"), 32)->empty());
 }
 
@@ -119,8 +121,8 @@ TEST_F(VolumeFilesTest, LinksLeadNowhere) {
   EXPECT_EQ(files_->List(At("/"), 32)->size(), 3U);
   ASSERT_TRUE(Put("/file", "in its place").ok());
   EXPECT_EQ(Get("/file"), "in its place");
-  ASSERT_TRUE(files_->Remove(At("/all")).ok());
-  ASSERT_TRUE(files_->Remove(At("/up")).ok());
+  ASSERT_TRUE(files_->Remove(At("/all"), &*trash_).ok());
+  ASSERT_TRUE(files_->Remove(At("/up"), &*trash_).ok());
   std::ifstream secret(folder_ / "secret");
   EXPECT_EQ(std::string(std::istreambuf_iterator<char>(secret), {}), "secret");
 }
@@ -128,6 +130,50 @@ TEST_F(VolumeFilesTest, LinksLeadNowhere) {
 TEST_F(VolumeFilesTest, PipesDoNotHang) {
   ASSERT_EQ(mkfifo((folder_ / "root" / "pipe").c_str(), 0600), 0);
   EXPECT_EQ(FaultOf(files_->Open(At("/pipe"))), Fault::kInvalid);
+}
+
+// A sandbox can make folders deeper than a path can be, and than anybody can walk by recursion.
+TEST_F(VolumeFilesTest, WhatIsRemovedGoesHoweverDeepAndMuchItIs) {
+  constexpr int kDeep = 5000;
+  int fd = open((folder_ / "root").c_str(), O_RDONLY | O_DIRECTORY);
+  for (int i = 0; i < kDeep; ++i) {
+    ASSERT_EQ(mkdirat(fd, "d", 0755), 0);
+    int next = openat(fd, "d", O_RDONLY | O_DIRECTORY);
+    close(fd);
+    fd = next;
+    ASSERT_GE(fd, 0);
+    close(openat(fd, "file", O_WRONLY | O_CREAT, 0644));
+    ASSERT_EQ(symlinkat("/etc/passwd", fd, "link"), 0);
+  }
+  close(fd);
+  ASSERT_TRUE(files_->Remove(At("/d"), &*trash_).ok());
+  EXPECT_TRUE(fs::is_empty(folder_ / "root"));
+  while (trash_->Empty(100)) {
+  }
+  EXPECT_TRUE(fs::is_empty(folder_ / "trash"));
+  EXPECT_TRUE(fs::exists("/etc/passwd"));
+}
+
+TEST_F(VolumeFilesTest, WhatIsLeftOfAProcessBeforeIsTrashToo) {
+  fs::create_directories(folder_ / "trash/0/x");
+  ASSERT_TRUE(Put("/a/b", "x", /*force=*/true).ok());
+  ASSERT_TRUE(files_->Remove(At("/a"), &*trash_).ok());
+  EXPECT_TRUE(fs::exists(folder_ / "trash/1/b"));
+  while (trash_->Empty(1)) {
+  }
+  EXPECT_TRUE(fs::is_empty(folder_ / "trash"));
+}
+
+TEST_F(VolumeFilesTest, WhatIsMadeBelongsToTheFoldersOwner) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can give files away";
+  ASSERT_EQ(chown((folder_ / "root").c_str(), 1000, 1001), 0);
+  EXPECT_EQ(Put("/a/b", "x", /*force=*/true)->uid, 1000u);
+  EXPECT_EQ(files_->Look(At("/a"))->gid, 1001u);
+  EXPECT_EQ(files_->MakeFolder(At("/c/d"), {}, /*force=*/true)->uid, 1000u);
+  VolumeAttributes other;
+  other.uid = 7;
+  EXPECT_EQ(Put("/e", "x", false, other)->uid, 7u);
+  EXPECT_EQ(files_->Look(At("/e"))->gid, 1001u);
 }
 
 }  // namespace

@@ -1,8 +1,12 @@
 #include "api/volume_store.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 
 #include "api/secret.h"
@@ -17,6 +21,7 @@ using pool::Refuse;
 
 constexpr char kStaging[] = "/staging/";
 constexpr size_t kMaxName = 128;
+constexpr uid_t kOwner = 1000;
 constexpr size_t kSecretBytes = 32;
 
 bool IsName(const std::string& name) {
@@ -36,7 +41,8 @@ Result<VolumeStore> VolumeStore::Open(pool::Database* database, std::string fold
   if (!failed) fs::permissions(folder, fs::perms::owner_all, failed);
   if (failed) return Errorf("%s: %s", folder.c_str(), failed.message().c_str());
   CUBE_ASSIGN(std::string secret, Setting(database, "volume_secret", RandomHex(kSecretBytes)));
-  VolumeStore store(database, std::move(folder), std::move(secret));
+  CUBE_ASSIGN(VolumeTrash trash, VolumeTrash::Open(folder + "/trash"));
+  VolumeStore store(database, std::move(folder), std::move(secret), std::move(trash));
   CUBE_ASSIGN(pool::Statement all, database->Prepare("SELECT id, name, created_ms FROM volumes"));
   for (;;) {
     CUBE_ASSIGN(bool row, all.Step());
@@ -62,10 +68,9 @@ pool::Outcome<VolumeRecord> VolumeStore::Create(const std::string& name) {
   }
   VolumeRecord volume = {RandomUuid(), name, pool::WallClockMs()};
   const std::string place = folder_ + "/" + volume.id;
-  std::error_code failed;
-  fs::create_directory(place, failed);
-  if (failed) {
-    return Refuse(Fault::kInternal, "%s: %s", place.c_str(), failed.message().c_str());
+  if (mkdir(place.c_str(), 0755) < 0 || chmod(place.c_str(), 0755) < 0 ||
+      (geteuid() == 0 && chown(place.c_str(), kOwner, kOwner) < 0)) {
+    return ErrnoError("%s", place.c_str());
   }
   POOL_ASSIGN(pool::Statement put, database_->Prepare("INSERT INTO volumes VALUES (?1,?2,?3)"));
   POOL_TRY(put.Bind(1, volume.id).Bind(2, volume.name).Bind(3, volume.created_ms).Run());
@@ -76,6 +81,13 @@ pool::Outcome<VolumeRecord> VolumeStore::Create(const std::string& name) {
 const VolumeRecord* VolumeStore::Find(const std::string& id) const {
   auto found = volumes_.find(id);
   return found == volumes_.end() ? nullptr : &found->second;
+}
+
+const VolumeRecord* VolumeStore::FindNamed(const std::string& name) const {
+  for (const auto& [id, volume] : volumes_) {
+    if (volume.name == name) return &volume;
+  }
+  return Find(name);
 }
 
 std::vector<VolumeRecord> VolumeStore::List() const {
@@ -94,10 +106,10 @@ pool::Outcome<pool::Done> VolumeStore::Delete(const std::string& id) {
   POOL_ASSIGN(pool::Statement remove, database_->Prepare("DELETE FROM volumes WHERE id = ?1"));
   POOL_TRY(remove.Bind(1, id).Run());
   volumes_.erase(id);
-  std::error_code failed;
-  fs::remove_all(folder_ + "/" + id, failed);
-  if (failed) {
-    return Refuse(Fault::kInternal, "volume %s: %s", id.c_str(), failed.message().c_str());
+  const std::string place = folder_ + "/" + id;
+  int error = trash_.Take(AT_FDCWD, place.c_str());
+  if (error != 0 && error != ENOENT) {
+    return Refuse(Fault::kInternal, "volume %s: %s", id.c_str(), strerror(error));
   }
   return pool::Done();
 }

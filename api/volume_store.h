@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "api/api_database.h"
+#include "api/volume_trash.h"
 #include "base/unique_fd.h"
 #include "pool/outcome.h"
 
@@ -18,7 +19,8 @@ struct VolumeRecord {
   int64_t created_ms = 0;
 };
 
-// Volumes: folders of files that outlive sandboxes, each with a token that opens it. On one thread.
+// Volumes: folders of files that outlive sandboxes, each with a token that opens it. They belong to
+// the user 1000, as their files do in sandboxes (devices/fs). On one thread.
 class VolumeStore {
  public:
   static constexpr size_t kMost = 1000;
@@ -31,7 +33,9 @@ class VolumeStore {
   // Null if there is none.
   const VolumeRecord* Find(const std::string& id) const;
   std::vector<VolumeRecord> List() const;
-  // With all its files.
+  // By its name, or its id; null if there is none.
+  const VolumeRecord* FindNamed(const std::string& name) const;
+  // With all its files, which are left to trash().
   pool::Outcome<pool::Done> Delete(const std::string& id);
   // The same as long as there is the volume.
   std::string TokenOf(const std::string& id) const;
@@ -39,15 +43,20 @@ class VolumeStore {
   pool::Outcome<UniqueFd> Root(const std::string& id) const;
   // Where an upload may be until it is whole: a file on the same file system.
   std::string StagingPath(const std::string& upload) const;
+  VolumeTrash* trash() { return &trash_; }
   bool IsStaging(const std::string& path) const;
 
  private:
-  VolumeStore(pool::Database* database, std::string folder, std::string secret)
-      : database_(database), folder_(std::move(folder)), secret_(std::move(secret)) {}
+  VolumeStore(pool::Database* database, std::string folder, std::string secret, VolumeTrash trash)
+      : database_(database),
+        folder_(std::move(folder)),
+        secret_(std::move(secret)),
+        trash_(std::move(trash)) {}
 
   pool::Database* database_;
   std::string folder_;
   std::string secret_;
+  VolumeTrash trash_;
   std::map<std::string, VolumeRecord> volumes_;
 };
 

@@ -12,8 +12,8 @@
 namespace cube::abi {
 
 // The doorbell page. A store of 8 bytes to kDoorbellCommand carries a Command in its low half and
-// the command's argument in its high half. A 4-byte store to kDoorbellNotify says that a ring of the
-// mailbox has changed; its value is not used. Loads give all ones.
+// the command's argument in its high half. A 4-byte store to kDoorbellNotify says that a ring of
+// the mailbox has changed; its value is not used. Loads give all ones.
 inline constexpr uint64_t kDoorbellAddress = 0xd0000000;
 inline constexpr uint64_t kDoorbellSize = 0x1000;
 inline constexpr uint64_t kDoorbellCommand = 0x0;
@@ -22,10 +22,10 @@ inline constexpr uint64_t kDoorbellNotify = 0x10;
 enum class Command : uint32_t {
   kBooted = 1,  // the agent runs and has mapped the mailbox
   kPark = 2,    // freeze here: the template is warm
-  kReady = 3,   // identity taken, requests accepted
-  kSettle = 5,  // idle now until it parks, for the argument's seconds of guest time, which may be let
-                // pass quicker
-  kExit = 4,    // all output is in the rings; the argument is the exit status, 0 to 255
+  kReady = 3,   // identity taken, requests accepted; or the argument is not 0 (MountFailure)
+  kSettle = 5,  // idle now until it parks, for the argument's seconds of guest time, which may be
+                // let pass quicker
+  kExit = 4,  // all output is in the rings; the argument is the exit status, 0 to 255
 };
 
 // The mailbox: RAM that the guest's memory map does not list.
@@ -80,11 +80,13 @@ struct MailboxHeader {
 };
 static_assert(sizeof(MailboxHeader) <= 0x1000);
 
-// Who a clone is: written by the host before the vCPUs run, read by the agent after its kPark store.
-// A generation of 0 means that the snapshot itself is being continued, under the identity it has.
-// The header is followed by `string_count` strings, each ended by a zero byte: the sandbox's id, its
-// hostname, its access token, then NAME=value for every program's environment. Two of these names
-// are not for programs: as whom (USER or USER:GROUP) and where those run that clients of the
+// Who a clone is: written by the host before the vCPUs run, read by the agent after its kPark
+// store. A generation of 0 means that the snapshot itself is being continued, under the identity it
+// has. The header is followed by `string_count` strings, each ended by a zero byte: the sandbox's
+// id, its hostname, its access token, `volume_count` absolute paths, then NAME=value for every
+// program's environment. The first path is where the share with the tag kVolumeTag and 0 is to be
+// mounted, the next that with 1, and so on; those of the identity before stay mounted. Two of these
+// names are not for programs: as whom (USER or USER:GROUP) and where those run that clients of the
 // sandbox start without saying so.
 inline constexpr uint32_t kIdentityOffset = 0xe000;
 inline constexpr uint32_t kIdentitySize = 0x2000;
@@ -94,13 +96,19 @@ struct IdentityHeader {
   std::atomic<uint32_t> generation;
   uint32_t string_count;
   uint32_t string_bytes;
-  uint32_t reserved;
+  uint32_t volume_count;         // at most kMaxVolumes
   int64_t realtime_nanoseconds;  // the host's CLOCK_REALTIME as the vCPUs begin to run; 0: not set
   uint8_t entropy[kEntropySize];
 };
 static_assert(kIdentityOffset + kIdentitySize <= kMailboxSize);
 inline constexpr uint32_t kMaxIdentityStrings = kIdentitySize - sizeof(IdentityHeader);
 inline constexpr uint32_t kIdentityFixedStrings = 3;
+inline constexpr char kVolumeTag[] = "volume";
+inline constexpr uint32_t kMaxVolumes = 8;
+// kReady's argument where a volume could not be mounted: its number and the errno value.
+constexpr uint32_t MountFailure(uint32_t volume, uint32_t error) {
+  return (volume + 1) << 16 | (error & 0xffff);
+}
 inline constexpr char kDefaultUserVariable[] = "CUBE_DEFAULT_USER";
 inline constexpr char kDefaultWorkdirVariable[] = "CUBE_DEFAULT_WORKDIR";
 
@@ -144,10 +152,10 @@ inline constexpr uint32_t kStartOnConsole = 1;
 //                                               (base/file_stream.h); leaves the disk clean
 inline constexpr char kAgentProgram[] = "/proc/1/exe";
 
-// With the word cube_warmup=1 on the kernel's command line the agent starts what this file of the root
-// disk says before it parks: strings, each ended by a zero byte: the seconds the second command may
-// take until it succeeds, the user, the working directory, a command for /bin/sh that goes on running,
-// a command that succeeds once that one is ready, or nothing; then NAME=value.
+// With the word cube_warmup=1 on the kernel's command line the agent starts what this file of the
+// root disk says before it parks: strings, each ended by a zero byte: the seconds the second
+// command may take until it succeeds, the user, the working directory, a command for /bin/sh that
+// goes on running, a command that succeeds once that one is ready, or nothing; then NAME=value.
 inline constexpr char kWarmUpPath[] = "/etc/cube/warm-up";
 inline constexpr char kWarmUpLog[] = "/var/log/cube-start.log";
 inline constexpr size_t kWarmUpFixedStrings = 5;

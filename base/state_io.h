@@ -43,6 +43,10 @@ class StateWriter {
     Put(static_cast<uint32_t>(bytes.size()));
     bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
   }
+  // Without their length: nothing comes after them, and TakeRest() reads them.
+  void PutRest(std::span<const uint8_t> bytes) {
+    bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+  }
   void PutString(const std::string& text) {
     PutBytes({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
   }
@@ -119,6 +123,8 @@ class StateReader {
     CUBE_ASSIGN(std::span<const uint8_t> bytes, GetBytes(limit));
     return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   }
+  // All that is left: a view into the bytes read from.
+  std::span<const uint8_t> TakeRest() { return std::exchange(bytes_, {}); }
   // An error if anything is left: what was saved and what is read must be the same thing.
   Status End() const {
     if (bytes_.empty()) return OkStatus();

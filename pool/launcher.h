@@ -61,6 +61,10 @@ class Launcher {
   // The process has ended by itself: why, as far as its surroundings tell; else "".
   virtual std::string WhyEnded(const std::string& id, const ProcessHandle& process) const = 0;
 
+  // The folder of a volume, to be handed to the machine `id`: as what it writes there belongs to
+  // the folder's owner, others that have the volume can read and write it as well.
+  virtual Outcome<UniqueFd> OpenVolume(const std::string& id, const std::string& folder) const = 0;
+
   // Where the machine `id` is to write the snapshot that will be at `path`.
   virtual std::string WritePath(const std::string& id, const std::string& path) const = 0;
   // It has written it: now it is at `path`, as durable as it was. An error if it is not what a

@@ -12,6 +12,7 @@
 #include "base/monotonic.h"
 #include "pool/descriptor_reserve.h"
 #include "pool/sandbox_id.h"
+#include "pool/volume_mounts.h"
 
 namespace cube::pool {
 namespace {
@@ -184,7 +185,8 @@ Outcome<Done> Node::CheckTimeout(uint32_t seconds) const {
                 context_->config.max_timeout_seconds);
 }
 
-Outcome<Done> Node::Check(const CreateRequest& request) const {
+Outcome<Done> Node::Check(CreateRequest* asked) const {
+  const CreateRequest& request = *asked;
   if (request.template_name.empty() == request.snapshot.empty()) {
     return Refuse(Fault::kInvalid, "a sandbox is created from either a template or a snapshot");
   }
@@ -199,7 +201,9 @@ Outcome<Done> Node::Check(const CreateRequest& request) const {
                     kMaxMetadataString);
     }
   }
+  POOL_ASSIGN(asked->volumes, CheckVolumeMounts(std::move(asked->volumes)));
   size_t size = request.token.size();
+  for (const VolumeMount& mount : request.volumes) size += mount.path.size() + 1;
   for (const std::string& variable : request.environment) {
     size_t equals = variable.find('=');
     if (equals == std::string::npos || equals == 0 || variable.find('\0') != std::string::npos) {
@@ -209,8 +213,8 @@ Outcome<Done> Node::Check(const CreateRequest& request) const {
   }
   POOL_TRY(CheckToken(request.token));
   if (size > kMaxIdentity) {
-    return Refuse(Fault::kInvalid, "token and environment have %zu bytes of at most %zu", size,
-                  kMaxIdentity);
+    return Refuse(Fault::kInvalid, "token, volumes and environment have %zu bytes of at most %zu",
+                  size, kMaxIdentity);
   }
   return Done();
 }
@@ -222,6 +226,7 @@ SandboxRecord Node::NewRecord(const CreateRequest& request) const {
   record.on_timeout = request.on_timeout.value_or(context_->config.on_timeout);
   record.limits = request.limits;
   record.network = request.network;
+  record.volumes = request.volumes;
   record.token = request.token;
   record.environment = request.environment;
   record.metadata = request.metadata;
@@ -238,7 +243,7 @@ Outcome<Done> Node::Admit() const {
 }
 
 Task<Outcome<Created>> Node::Create(CreateRequest request) {
-  POOL_CO_TRY(Check(request));
+  POOL_CO_TRY(Check(&request));
   POOL_CO_TRY(Admit());
   Counted counted(&creating_);
   Outcome<Created> created = Refusal();
@@ -256,6 +261,7 @@ Task<Outcome<Created>> Node::CreateFromTemplate(CreateRequest request) {
   Outcome<Created> failed = Refuse(Fault::kInternal, "no sandbox was tried");
   for (int i = 0; i < kTries; ++i) {
     POOL_CO_ASSIGN(TemplateEntry entry, registry_.Find(request.template_name));
+    POOL_CO_TRY(CheckVolumeCount(request.volumes, entry.volume_devices, "template " + entry.name));
     auto found = templates_.find(request.template_name);
     if (found == templates_.end()) {
       co_return Refuse(Fault::kDraining, "this node is being drained");
@@ -286,7 +292,7 @@ Task<Outcome<Created>> Node::CreateFromTemplate(CreateRequest request) {
     failed = begun.refusal();
     spdlog::warn("sandbox {}: {}", sandbox->id(), begun.refusal().message);
     // What had been parked may have died there; what was made just now tells of something else.
-    if (!was_parked) break;
+    if (!was_parked || failed.refusal().fault != Fault::kInternal) break;
   }
   co_return failed;
 }
@@ -297,6 +303,11 @@ Task<Outcome<Created>> Node::CreateFromSnapshot(CreateRequest request) {
 }
 
 Task<Outcome<Created>> Node::CreateFrom(SnapshotRecord snapshot, CreateRequest request) {
+  POOL_CO_ASSIGN(request.volumes, AddVolumeMounts(snapshot.volumes, request.volumes));
+  if (request.volumes.size() > snapshot.volumes.size()) {
+    POOL_CO_ASSIGN(size_t devices, VolumeDevicesOf(snapshot.path));
+    POOL_CO_TRY(CheckVolumeCount(request.volumes, devices, "snapshot " + snapshot.id));
+  }
   MakeRoom(snapshot.memory_mib, snapshot.cpus);
   POOL_CO_ASSIGN(Capacity::Lease lease,
                  context_->capacity.Take(snapshot.memory_mib, snapshot.cpus));
@@ -360,7 +371,8 @@ Task<Outcome<std::vector<std::shared_ptr<Sandbox>>>> Node::Fork(std::string id, 
                      sandboxes_.size(), context_->config.max_sandboxes);
   }
   POOL_CO_ASSIGN(std::shared_ptr<Sandbox> parent, Find(id));
-  if (!context_->launcher->CanFork()) {
+  // The child of a fork is given nothing before it runs, and a volume comes with the start.
+  if (!context_->launcher->CanFork() || !parent->record().volumes.empty()) {
     co_return co_await ForkBySnapshot(std::move(parent), std::move(tokens));
   }
   auto clones = co_await parent->Fork(std::move(tokens));
@@ -373,6 +385,20 @@ Task<Outcome<std::vector<std::shared_ptr<Sandbox>>>> Node::Fork(std::string id, 
 Outcome<Done> Node::DeleteSnapshot(const std::string& id) {
   POOL_TRY(context_->shelf.Disown(id));
   Tidy();
+  return Done();
+}
+
+Outcome<Done> Node::CheckVolumeUnused(const std::string& volume) const {
+  for (const auto& [id, sandbox] : sandboxes_) {
+    const SandboxRecord& record = sandbox->record();
+    // What is dead does not come back.
+    if (record.state == SandboxState::kDead) continue;
+    for (const VolumeMount& mount : record.volumes) {
+      if (mount.volume != volume) continue;
+      return Refuse(Fault::kConflict, "volume \"%s\" is in use by sandbox %s, which is %s",
+                    mount.name.c_str(), id.c_str(), StateName(record.state));
+    }
+  }
   return Done();
 }
 

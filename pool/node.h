@@ -28,6 +28,8 @@ struct CreateRequest {
   Limits limits;
   std::string annotation;
   net::Policy network;
+  // Of a snapshot: beside those that it has.
+  std::vector<VolumeMount> volumes;
 };
 
 // How a sandbox came to be.
@@ -57,6 +59,8 @@ class Node {
   Task<Outcome<std::vector<std::shared_ptr<Sandbox>>>> Fork(std::string id, uint32_t count,
                                                             std::vector<std::string> tokens);
   Outcome<Done> DeleteSnapshot(const std::string& id);
+  // kConflict if a sandbox has the volume mounted, be it paused.
+  Outcome<Done> CheckVolumeUnused(const std::string& volume) const;
   // Ends its pool and deletes it. kConflict while a sandbox or a client's snapshot builds on it.
   Task<Outcome<Done>> RemoveTemplate(std::string name);
   // No more creates. Then every sandbox is paused, or, if not `pause`, has ended by itself.
@@ -80,7 +84,8 @@ class Node {
  private:
   Node(std::unique_ptr<NodeContext> context, std::string folder);
 
-  Outcome<Done> Check(const CreateRequest& request) const;
+  // What is wrong with it. Its volumes are as CheckVolumeMounts() has them afterwards.
+  Outcome<Done> Check(CreateRequest* request) const;
   SandboxRecord NewRecord(const CreateRequest& request) const;
   Task<Outcome<Created>> CreateFromTemplate(CreateRequest request);
   Task<Outcome<Created>> CreateFromSnapshot(CreateRequest request);

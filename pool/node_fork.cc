@@ -39,6 +39,7 @@ Task<Outcome<Clones>> Node::ForkBySnapshot(std::shared_ptr<Sandbox> parent,
     request.on_timeout = record.on_timeout;
     request.limits = record.limits;
     request.network = record.network;
+    request.volumes = record.volumes;
     request.annotation = record.annotation;
     litter->left = tokens.size();
     for (std::string& token : tokens) {

@@ -1,5 +1,6 @@
 #include "pool/plain_launcher.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -73,6 +74,12 @@ void PlainLauncher::ForgetZygote(const std::string& name) { unlink(ZygoteSocket(
 
 Outcome<Done> PlainLauncher::Confine(const std::string&, const ProcessHandle&, const Limits&) {
   return Done();
+}
+
+// Machines are as powerful as the daemon: they act as the folder's owner themselves.
+Outcome<UniqueFd> PlainLauncher::OpenVolume(const std::string&, const std::string& folder) const {
+  POOL_ASSIGN(UniqueFd opened, OpenFile(folder, O_PATH | O_DIRECTORY | O_NOFOLLOW));
+  return opened;
 }
 
 void PlainLauncher::Forget(const std::string& id) {

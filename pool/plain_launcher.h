@@ -30,6 +30,7 @@ class PlainLauncher : public Launcher {
   bool IsForgetting() const override { return false; }
   void Close() override {}
   std::string WhyEnded(const std::string&, const ProcessHandle&) const override { return ""; }
+  Outcome<UniqueFd> OpenVolume(const std::string& id, const std::string& folder) const override;
   std::string WritePath(const std::string&, const std::string& path) const override { return path; }
   Outcome<Done> Collect(const std::string&, const std::string&, const std::string&) override {
     return Done();

@@ -37,6 +37,14 @@ struct Limits {
   double cpus = 0;          // processors' worth of time
 };
 
+// A volume where a sandbox sees it.
+struct VolumeMount {
+  std::string volume;  // its id: its folder is HOME/volumes/ID
+  std::string name;    // as clients know it
+  std::string path;    // in the guest
+  bool operator==(const VolumeMount&) const = default;
+};
+
 // All that is known about a sandbox, and survives the daemon.
 struct SandboxRecord {
   std::string id;
@@ -64,6 +72,7 @@ struct SandboxRecord {
   net::Policy network;                  // what it may reach
   std::vector<net::PortMapping> ports;  // of the host's that lead to it while it runs
   std::string vsock;                    // where host clients find the guest's AF_VSOCK ports
+  std::vector<VolumeMount> volumes;     // in the order of its devices for them
 };
 
 // A snapshot on disk.
@@ -77,6 +86,7 @@ struct SnapshotRecord {
   int64_t created_ms = 0;
   uint64_t memory_mib = 0;
   uint32_t cpus = 0;
+  std::vector<VolumeMount> volumes;  // that are mounted in it
 };
 
 }  // namespace cube::pool

@@ -47,6 +47,8 @@ std::string Sandbox::StartRequest() const {
   json.BeginObject().Key("op").String("start").Key("token").String(record_.token);
   json.Key("environment").BeginArray();
   for (const std::string& variable : record_.environment) json.String(variable);
+  json.EndArray().Key("volumes").BeginArray();
+  for (const VolumeMount& mount : record_.volumes) json.String(mount.path);
   return json.EndArray().EndObject().text();
 }
 
@@ -58,14 +60,32 @@ Outcome<Done> Sandbox::Settle(const std::shared_ptr<Vm>& vm) {
   return context_->launcher->Confine(record_.id, vm->process(), record_.limits);
 }
 
-Outcome<UniqueFd> Sandbox::AttachNetwork() {
-  if (context_->network == nullptr) return UniqueFd();
+Outcome<std::vector<UniqueFd>> Sandbox::AttachNetwork() {
+  std::vector<UniqueFd> taps;
+  if (context_->network == nullptr) return taps;
   POOL_ASSIGN(UniqueFd tap, context_->network->Attach(record_.id, record_.network));
   for (const net::PortMapping& mapping : record_.ports) {
     Status mapped = context_->network->fabric().MapPort(record_.id, mapping);
     if (!mapped.ok()) spdlog::warn("sandbox {}: {}", record_.id, mapped.error().message());
   }
-  return tap;
+  if (tap.valid()) taps.push_back(std::move(tap));
+  return taps;
+}
+
+Outcome<std::vector<UniqueFd>> Sandbox::StartDescriptors() {
+  std::vector<UniqueFd> volumes;
+  for (const VolumeMount& mount : record_.volumes) {
+    const std::string folder = context_->config.home + "/volumes/" + mount.volume;
+    if (access(folder.c_str(), F_OK) < 0) {
+      return Refuse(Fault::kConflict, "volume \"%s\", which sandbox %s has at \"%s\", is gone",
+                    mount.name.c_str(), record_.id.c_str(), mount.path.c_str());
+    }
+    POOL_ASSIGN(UniqueFd volume, context_->launcher->OpenVolume(record_.id, folder));
+    volumes.push_back(std::move(volume));
+  }
+  POOL_ASSIGN(std::vector<UniqueFd> all, AttachNetwork());
+  for (UniqueFd& volume : volumes) all.push_back(std::move(volume));
+  return all;
 }
 
 Task<Outcome<Done>> Sandbox::SetNetwork(net::Policy policy) {
@@ -127,9 +147,9 @@ Task<Outcome<Done>> Sandbox::Begin(std::shared_ptr<Vm> vm, Capacity::Lease lease
   POOL_CO_TRY(Settle(vm));
   // The guest wakes up while the store is written. A daemon that dies before that leaves a machine
   // which nobody knows, and which the next one ends.
-  POOL_CO_ASSIGN(UniqueFd tap, AttachNetwork());
-  POOL_CO_TRY(vm->Post(StartRequest(), tap));
-  tap.Reset();
+  POOL_CO_ASSIGN(std::vector<UniqueFd> descriptors, StartDescriptors());
+  POOL_CO_TRY(vm->Post(StartRequest(), descriptors));
+  descriptors.clear();
   record_.state = SandboxState::kCreating;
   Outcome<Done> stored = Enter(SandboxState::kCreating);
   auto ready = co_await vm->Answer(std::chrono::seconds(context_->config.ready_seconds));

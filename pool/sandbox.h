@@ -81,7 +81,9 @@ class Sandbox : public std::enable_shared_from_this<Sandbox> {
   Outcome<Done> Settle(const std::shared_ptr<Vm>& vm);
   // Its policy is in force from here on: a TAP for a machine that is about to start; none if the
   // node has no network.
-  Outcome<UniqueFd> AttachNetwork();
+  Outcome<std::vector<UniqueFd>> AttachNetwork();
+  // What goes with a request to start: that, and the folders of its volumes.
+  Outcome<std::vector<UniqueFd>> StartDescriptors();
   // With the lock held.
   Task<Outcome<Done>> PauseLocked();
   Task<Outcome<Done>> ResumeLocked(std::optional<uint32_t> timeout);

@@ -42,6 +42,7 @@ SnapshotRecord Sandbox::Describe(const std::string& path) const {
   about.created_ms = WallClockMs();
   about.memory_mib = record_.memory_mib;
   about.cpus = record_.cpus;
+  about.volumes = record_.volumes;
   return about;
 }
 
@@ -178,8 +179,8 @@ Task<Outcome<Done>> Sandbox::RestoreLocked() {
   POOL_CO_TRY(Settle(vm_));
   if (killed_) co_return Refuse(Fault::kConflict, "sandbox %s was killed", record_.id.c_str());
   auto limit = std::chrono::seconds(context_->config.ready_seconds);
-  POOL_CO_ASSIGN(UniqueFd tap, AttachNetwork());
-  auto ready = co_await vm_->Ask(StartRequest(), limit, std::move(tap));
+  POOL_CO_ASSIGN(std::vector<UniqueFd> descriptors, StartDescriptors());
+  auto ready = co_await vm_->Ask(StartRequest(), limit, std::move(descriptors));
   if (!ready.ok()) co_return ready.refusal();
   co_return Done();
 }
@@ -248,6 +249,10 @@ Task<Outcome<Done>> Sandbox::Rollback(std::string snapshot) {
   AsyncLock::Guard guard = co_await lock_.Acquire();
   POOL_CO_TRY(Require(SandboxState::kRunning));
   POOL_CO_ASSIGN(SnapshotRecord target, context_->shelf.Find(snapshot));
+  if (target.volumes != record_.volumes) {
+    co_return Refuse(Fault::kConflict, "snapshot %s has other volumes than sandbox %s",
+                     snapshot.c_str(), record_.id.c_str());
+  }
   // Both are needed until it is known which one the memory is a mapping of.
   record_.pending = target.path;
   Outcome<Done> entered = Enter(SandboxState::kSnapshotting);
@@ -354,10 +359,10 @@ Task<Outcome<std::vector<std::shared_ptr<Sandbox>>>> Sandbox::AdoptClones(
 // A clone of a fork runs already, and its NICs have no network.
 Task<Outcome<Done>> Sandbox::PlugIn() {
   auto self = shared_from_this();
-  POOL_CO_ASSIGN(UniqueFd tap, AttachNetwork());
-  if (!tap.valid()) co_return Done();
+  POOL_CO_ASSIGN(std::vector<UniqueFd> taps, AttachNetwork());
+  if (taps.empty()) co_return Done();
   auto vm = vm_;
-  auto plugged = co_await vm->Ask(Plain("plug"), kControlLimit, std::move(tap));
+  auto plugged = co_await vm->Ask(Plain("plug"), kControlLimit, std::move(taps));
   if (!plugged.ok()) co_return plugged.refusal();
   co_return Done();
 }

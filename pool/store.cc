@@ -25,14 +25,16 @@ constexpr const char* kMigrations[] = {
     " WITHOUT ROWID;",
     "ALTER TABLE sandboxes ADD COLUMN annotation TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE sandboxes ADD COLUMN network TEXT NOT NULL DEFAULT '{}'",
+    "ALTER TABLE sandboxes ADD COLUMN volumes TEXT NOT NULL DEFAULT '[]';"
+    "ALTER TABLE snapshots ADD COLUMN volumes TEXT NOT NULL DEFAULT '[]'",
 };
 
 constexpr const char* kPutSandbox =
     "INSERT OR REPLACE INTO sandboxes VALUES"
     " (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,"
-    "?23,?24)";
+    "?23,?24,?25)";
 constexpr const char* kPutSnapshot =
-    "INSERT OR REPLACE INTO snapshots VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)";
+    "INSERT OR REPLACE INTO snapshots VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)";
 
 template <typename Strings>
 std::string ToText(const Strings& strings) {
@@ -49,6 +51,23 @@ Result<Strings> FromText(const std::string& text, const std::string& id) {
     if (strings) return std::move(*strings);
   }
   return Errorf("the store: sandbox %s has damaged words: %.100s", id.c_str(), text.c_str());
+}
+
+// Each as [ID, NAME, PATH].
+std::string VolumesText(const std::vector<VolumeMount>& volumes) {
+  std::vector<std::vector<std::string>> all;
+  for (const VolumeMount& mount : volumes) all.push_back({mount.volume, mount.name, mount.path});
+  return ToText(all);
+}
+
+Result<std::vector<VolumeMount>> VolumesOf(const std::string& text, const std::string& id) {
+  CUBE_ASSIGN(auto all, FromText<std::vector<std::vector<std::string>>>(text, id));
+  std::vector<VolumeMount> volumes;
+  for (const std::vector<std::string>& each : all) {
+    if (each.size() != 3) return Errorf("the store: sandbox %s has damaged volumes", id.c_str());
+    volumes.push_back({each[0], each[1], each[2]});
+  }
+  return volumes;
 }
 
 // A policy and ports as {"allow":[...],"deny":[...],"internet":...,"bytes":N,"packets":N,
@@ -173,7 +192,7 @@ Status Store::Put(const SandboxRecord& record, Durability durability) {
   put.Bind(17, ToText(record.metadata)).Bind(18, record.base).Bind(19, record.snapshot);
   put.Bind(20, record.pending).Bind(21, record.reason).Bind(22, record.vsock);
   put.Bind(23, record.annotation);
-  put.Bind(24, NetworkText(record));
+  put.Bind(24, NetworkText(record)).Bind(25, VolumesText(record.volumes));
   return put.Run();
 }
 
@@ -219,6 +238,7 @@ Result<std::vector<SandboxRecord>> Store::Sandboxes() {
     record.vsock = all.Text(21);
     record.annotation = all.Text(22);
     CUBE_TRY(ReadNetwork(all.Text(23), &record));
+    CUBE_ASSIGN(record.volumes, VolumesOf(all.Text(24), record.id));
     records.push_back(std::move(record));
   }
 }
@@ -229,7 +249,7 @@ Status Store::Put(const SnapshotRecord& record) {
   put.Bind(1, record.id).Bind(2, record.path).Bind(3, record.sandbox);
   put.Bind(4, record.template_name).Bind(5, record.name).Bind(6, record.named ? 1 : 0);
   put.Bind(7, record.created_ms).Bind(8, static_cast<int64_t>(record.memory_mib));
-  put.Bind(9, record.cpus);
+  put.Bind(9, record.cpus).Bind(10, VolumesText(record.volumes));
   return put.Run();
 }
 
@@ -254,6 +274,7 @@ Result<std::vector<SnapshotRecord>> Store::Snapshots() {
     record.created_ms = all.Number(6);
     record.memory_mib = static_cast<uint64_t>(all.Number(7));
     record.cpus = static_cast<uint32_t>(all.Number(8));
+    CUBE_ASSIGN(record.volumes, VolumesOf(all.Text(9), record.id));
     records.push_back(std::move(record));
   }
 }

@@ -45,6 +45,7 @@ SandboxRecord Example() {
   record.pending = "/p";
   record.reason = "r";
   record.vsock = "/v";
+  record.volumes = {{"id", "na\"me", "/x y"}, {"2", "other", "/\xc3\xa4"}};
   record.annotation = "{\"a\":1}";
   record.network = net::Policy::Parse({"1.1.1.1:53/udp", "*.x.org"}, {"0.0.0.0/0"}, true).value();
   record.network.bytes_per_second = 5'000'000'000;

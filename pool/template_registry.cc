@@ -27,6 +27,9 @@ TemplateEntry Read(const fs::path& folder) {
   entry.created = manifest->created;
   entry.memory_mib = manifest->memory_bytes / kMiB;
   entry.cpus = manifest->cpus;
+  for (const auto& share : manifest->hardware.shares) {
+    entry.volume_devices += share.directory.empty() ? 1 : 0;
+  }
   entry.default_user = manifest->defaults.user;
   entry.default_directory = manifest->defaults.directory;
   return entry;

@@ -20,6 +20,7 @@ struct TemplateEntry {
   std::string error;    // why it cannot be used; the rest is empty then
   uint64_t memory_mib = 0;
   uint32_t cpus = 0;
+  size_t volume_devices = 0;      // volumes that a clone can have
   std::string default_user;       // of programs in clones; "": the agent's own choice
   std::string default_directory;  // likewise
 };

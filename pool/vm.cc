@@ -71,13 +71,13 @@ void Vm::OnExit(std::function<void()> exited) {
   }
 }
 
-Status Vm::Post(const std::string& request, const UniqueFd& descriptor) {
+Status Vm::Post(const std::string& request, const std::vector<UniqueFd>& descriptors) {
   if (!socket_.is_open()) return Errorf("the connection to %s is over", id_.c_str());
   // A request is smaller than what a socket takes at once; a machine that has not read those before
   // it hangs.
-  std::vector<int> descriptors;
-  if (descriptor.valid()) descriptors.push_back(descriptor.get());
-  return vmm::SendLine(socket_.native_handle(), request, descriptors);
+  std::vector<int> numbers;
+  for (const UniqueFd& descriptor : descriptors) numbers.push_back(descriptor.get());
+  return vmm::SendLine(socket_.native_handle(), request, numbers);
 }
 
 Task<Outcome<json::object>> Vm::Answer(milliseconds limit) {
@@ -121,12 +121,17 @@ Task<Outcome<json::object>> Vm::Answer(milliseconds limit) {
   const json::value* error = answer.if_contains("error");
   std::string text =
       error != nullptr && error->is_string() ? std::string(error->get_string()) : "no reason given";
-  co_return Refuse(Fault::kInternal, "%.900s", text.c_str());
+  const json::value* code = answer.if_contains("code");
+  const bool is_invalid =
+      code != nullptr && code->is_string() && code->get_string() == FaultName(Fault::kInvalid);
+  co_return Refuse(is_invalid ? Fault::kInvalid : Fault::kInternal, "%.900s", text.c_str());
 }
 
-Task<Outcome<json::object>> Vm::Ask(std::string request, milliseconds limit, UniqueFd descriptor) {
+Task<Outcome<json::object>> Vm::Ask(std::string request, milliseconds limit,
+                                    std::vector<UniqueFd> descriptors) {
   auto self = shared_from_this();
-  POOL_CO_TRY(Post(request, descriptor));
+  POOL_CO_TRY(Post(request, descriptors));
+  descriptors.clear();
   co_return co_await Answer(limit);
 }
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "pool/async.h"
 #include "pool/outcome.h"
@@ -31,11 +32,12 @@ class Vm : public std::enable_shared_from_this<Vm> {
 
   // A request and its answer, or why there is none; "ok":false is a refusal with its text. One at a
   // time: the caller has a lock. After an error of the connection no more can be asked.
-  // `descriptor`, if valid, goes with it.
+  // `descriptors` go with it. What the machine says would not go better a second time is kInvalid,
+  // all else kInternal.
   Task<Outcome<boost::json::object>> Ask(std::string request, milliseconds limit,
-                                         UniqueFd descriptor = UniqueFd());
+                                         std::vector<UniqueFd> descriptors = {});
   // The two halves of Ask().
-  Status Post(const std::string& request, const UniqueFd& descriptor = UniqueFd());
+  Status Post(const std::string& request, const std::vector<UniqueFd>& descriptors = {});
   Task<Outcome<boost::json::object>> Answer(milliseconds limit);
 
   // Called once, when the process has ended.

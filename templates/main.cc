@@ -184,8 +184,9 @@ int main(int argc, char** argv) {
   cube::templates::AddMachineOptions(
       &app, &options.vmm.machine,
       {"--kernel", "--initrd", "--memory", "--cpus", "--ring0", "--kvm", "--net"});
-  cube::templates::AddMachineOptions(&app, &options.vmm.template_only,
-                                     {"--vsock", "--disk", "--share", "--balloon", "--timeout"});
+  cube::templates::AddMachineOptions(
+      &app, &options.vmm.template_only,
+      {"--vsock", "--disk", "--share", "--balloon", "--volumes", "--timeout"});
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -14,6 +14,7 @@ Status WriteIdentity(std::span<uint8_t> mailbox, const Identity& identity) {
   if (mailbox.size() < abi::kMailboxSize) return Errorf("the machine has no mailbox");
   std::vector<const std::string*> strings = {&identity.sandbox_id, &identity.hostname,
                                              &identity.access_token};
+  for (const std::string& path : identity.volumes) strings.push_back(&path);
   for (const std::string& variable : identity.environment) strings.push_back(&variable);
   std::string packed;
   for (const std::string* text : strings) {
@@ -22,8 +23,9 @@ Status WriteIdentity(std::span<uint8_t> mailbox, const Identity& identity) {
     packed += '\0';
   }
   if (packed.size() > abi::kMaxIdentityStrings) {
-    return Errorf("a clone's id, token and environment take %zu bytes, at most %u are possible",
-                  packed.size(), abi::kMaxIdentityStrings);
+    return Errorf(
+        "a clone's id, token, volumes and environment take %zu bytes, at most %u are possible",
+        packed.size(), abi::kMaxIdentityStrings);
   }
   uint8_t* place = mailbox.data() + abi::kIdentityOffset;
   auto* header = reinterpret_cast<abi::IdentityHeader*>(place);
@@ -32,6 +34,7 @@ Status WriteIdentity(std::span<uint8_t> mailbox, const Identity& identity) {
   }
   memcpy(place + sizeof *header, packed.data(), packed.size());
   header->string_count = static_cast<uint32_t>(strings.size());
+  header->volume_count = static_cast<uint32_t>(identity.volumes.size());
   header->string_bytes = static_cast<uint32_t>(packed.size());
   timespec now;
   clock_gettime(CLOCK_REALTIME, &now);

@@ -16,6 +16,7 @@ struct Identity {
   std::string hostname;
   std::string access_token;
   std::vector<std::string> environment;  // NAME=value
+  std::vector<std::string> volumes;      // where in the guest (base/control_abi.h)
 };
 
 // Writes `identity` to the mailbox, with the host's time and entropy that nobody else has. Before

@@ -32,6 +32,14 @@ TEST_F(IdentityTest, IsWrittenWithTimeAndFreshEntropy) {
   EXPECT_NE(memcmp(before, header().entropy, sizeof before), 0);
 }
 
+TEST_F(IdentityTest, VolumesComeBeforeVariables) {
+  ASSERT_TRUE(WriteIdentity(mailbox_, {"i", "b", "", {"A=1"}, {"/x", "/y"}}).ok());
+  EXPECT_EQ(header().volume_count, 2u);
+  EXPECT_EQ(memcmp(mailbox_ + abi::kIdentityOffset + sizeof(abi::IdentityHeader),
+                   "i\0b\0\0/x\0/y\0A=1", header().string_bytes),
+            0);
+}
+
 TEST_F(IdentityTest, RefusesWhatDoesNotFit) {
   EXPECT_EQ(WriteIdentity(mailbox_, {std::string("a\0b", 3), "", "", {}}).error().message(),
             "a zero byte in a clone's identity");

@@ -4,6 +4,7 @@
 
 #include <cctype>
 #include <cstring>
+#include <optional>
 
 namespace cube::devices::fs {
 
@@ -20,9 +21,12 @@ Status FsDevice::CheckTag(const std::string& tag) {
 Result<std::unique_ptr<FsDevice>> FsDevice::Create(const ShareConfig& config,
                                                    vmm::EventLoop* loop) {
   CUBE_TRY(CheckTag(config.tag));
-  CUBE_ASSIGN(std::unique_ptr<FuseServer> server, FuseServer::Create(config));
+  std::unique_ptr<FuseServer> server;
+  if (!config.directory.empty()) {
+    CUBE_ASSIGN(server, FuseServer::Create(config));
+  }
   CUBE_ASSIGN(UniqueFd more, NewEventFd());
-  std::unique_ptr<FsDevice> device(new FsDevice(std::move(server), loop, std::move(more)));
+  std::unique_ptr<FsDevice> device(new FsDevice(config, std::move(server), loop, std::move(more)));
   memcpy(device->config_.tag, config.tag.data(), config.tag.size());
   device->config_.request_queues = 1;
   FsDevice* raw = device.get();
@@ -32,18 +36,42 @@ Result<std::unique_ptr<FsDevice>> FsDevice::Create(const ShareConfig& config,
 
 FsDevice::~FsDevice() { loop_->Remove(more_.get()); }
 
+Status FsDevice::Plug(UniqueFd directory) {
+  std::lock_guard lock(mutex());
+  if (server_ != nullptr) {
+    return Errorf("share %s has a directory already", share_.tag.c_str());
+  }
+  CUBE_ASSIGN(std::unique_ptr<FuseServer> server, FuseServer::Over(share_, std::move(directory)));
+  if (!session_.empty()) CUBE_TRY(LoadInto(server.get(), session_));
+  server_ = std::move(server);
+  session_ = {};
+  return OkStatus();
+}
+
+Status FsDevice::LoadInto(FuseServer* server, std::span<const uint8_t> session) const {
+  HostIdentity::Scope scope(server->identity());
+  StateReader reader(session, "share " + share_.tag + "'s state");
+  CUBE_TRY(server->Load(&reader));
+  return reader.End();
+}
+
+uint64_t FsDevice::BytesMoved() const {
+  if (server_ == nullptr) return 0;
+  return server_->counts().bytes_read + server_->counts().bytes_written;
+}
+
 void FsDevice::ProcessQueue(uint32_t index) {
   paused_ = false;
   virtio::Virtqueue& queue = host().queue(index);
-  uint64_t before = server_->counts().bytes_read + server_->counts().bytes_written;
+  uint64_t before = BytesMoved();
   uint32_t requests = 0;
-  HostIdentity::Scope scope(server_->identity());
+  std::optional<HostIdentity::Scope> scope;
+  if (server_ != nullptr) scope.emplace(server_->identity());
   queue.DisableKicks();
   do {
     while (queue.Pop(&chain_)) {
-      queue.Push(&chain_, server_->Serve(chain_));
-      uint64_t bytes = server_->counts().bytes_read + server_->counts().bytes_written - before;
-      if (++requests >= kTurnRequests || bytes >= kTurnBytes) {
+      queue.Push(&chain_, server_ != nullptr ? server_->Serve(chain_) : FuseServer::Refuse(chain_));
+      if (++requests >= kTurnRequests || BytesMoved() - before >= kTurnBytes) {
         ++full_turns_;
         queue.Notify();
         SignalEventFd(more_.get());
@@ -68,17 +96,37 @@ void FsDevice::Resume() {
   SignalEventFd(more_.get());
 }
 
+void FsDevice::Reset() {
+  session_ = {};
+  if (server_ != nullptr) server_->Reset();
+}
+
 Status FsDevice::Save(StateWriter* state) {
-  server_->Save(state);
+  if (server_ != nullptr) {
+    server_->Save(state);
+  } else {
+    state->PutRest(session_);
+  }
   return OkStatus();
 }
 
+// Of a device that never had a directory there is nothing. What is kept for Plug() is looked at
+// there.
 Status FsDevice::Load(StateReader* state) {
-  HostIdentity::Scope scope(server_->identity());
-  return server_->Load(state);
+  std::span<const uint8_t> session = state->TakeRest();
+  if (server_ == nullptr) {
+    session_.assign(session.begin(), session.end());
+    return OkStatus();
+  }
+  if (session.empty()) {
+    server_->Reset();
+    return OkStatus();
+  }
+  return LoadInto(server_.get(), session);
 }
 
 void FsDevice::Metrics(const Count& count) const {
+  if (server_ == nullptr) return;
   const FuseServer::Counts& counts = server_->counts();
   count("requests", counts.requests);
   count("errors", counts.errors);

@@ -24,9 +24,17 @@ class FsDevice : public virtio::Device {
   // "..", for it becomes a folder's name there.
   static Status CheckTag(const std::string& tag);
 
-  // `loop` outlives the device. Errors name the directory or tag.
+  // `loop` outlives the device. Without a directory it answers EIO to whatever it is asked, until
+  // it is plugged in. Errors name the directory or tag.
   static Result<std::unique_ptr<FsDevice>> Create(const ShareConfig& config, vmm::EventLoop* loop);
   ~FsDevice() override;
+
+  // Gives it the directory, open, that it has none of. A session that was loaded goes on there, as
+  // in another directory than that it was saved from, unless it is the same. After an error it is
+  // as it was. On the event loop's thread, without mutex().
+  Status Plug(UniqueFd directory);
+
+  const ShareConfig& share() const { return share_; }
 
   uint32_t id() const override { return virtio::kDeviceFs; }
   uint64_t features() const override { return 0; }
@@ -36,7 +44,7 @@ class FsDevice : public virtio::Device {
     virtio::ReadConfigFrom(config_, offset, out);
   }
   void Activate(uint64_t) override {}
-  void Reset() override { server_->Reset(); }
+  void Reset() override;
   void ProcessQueue(uint32_t index) override;
   void Quiesce() override { paused_ = true; }
   void Resume() override;
@@ -46,12 +54,18 @@ class FsDevice : public virtio::Device {
   void Metrics(const Count& count) const override;
 
  private:
-  FsDevice(std::unique_ptr<FuseServer> server, vmm::EventLoop* loop, UniqueFd more)
-      : server_(std::move(server)), loop_(loop), more_(std::move(more)) {}
+  FsDevice(ShareConfig share, std::unique_ptr<FuseServer> server, vmm::EventLoop* loop,
+           UniqueFd more)
+      : share_(std::move(share)), server_(std::move(server)), loop_(loop), more_(std::move(more)) {}
 
   void OnMore();
 
-  std::unique_ptr<FuseServer> server_;
+  Status LoadInto(FuseServer* server, std::span<const uint8_t> session) const;
+  uint64_t BytesMoved() const;
+
+  const ShareConfig share_;
+  std::unique_ptr<FuseServer> server_;  // null: not plugged in
+  std::vector<uint8_t> session_;        // without a server: the one that was loaded
   vmm::EventLoop* loop_;
   UniqueFd more_;  // an eventfd: a turn was full
   Config config_ = {};

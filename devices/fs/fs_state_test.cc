@@ -220,5 +220,64 @@ TEST_F(FsStateTest, PathsThatLeadOutAreRefused) {
   }
 }
 
+// ---- a device that is given its directory later
+
+UniqueFd Opened(const std::string& directory) {
+  return OpenFile(directory, O_PATH | O_DIRECTORY).value();
+}
+
+TEST_F(FsStateTest, WithoutADirectoryEverythingIsAnError) {
+  FuseClient spare(Share(""), /*init=*/false);
+  EXPECT_EQ(spare.Init().error, EIO);
+  EXPECT_EQ(spare.GetAttributes(kRootNode).error, EIO);
+  spare.Forget(kRootNode, 1);
+  StateWriter writer;
+  ASSERT_TRUE(spare.device().Save(&writer).ok());
+  EXPECT_TRUE(writer.bytes().empty());
+  ASSERT_TRUE(spare.SaveAndRestore(Share("")).ok());
+  ASSERT_TRUE(spare.device().Plug(Opened(tree_.share())).ok());
+  EXPECT_EQ(spare.Init().error, 0);
+  EXPECT_NE(spare.Walk("dir/file"), 0u);
+  EXPECT_FALSE(spare.device().Plug(Opened(tree_.share())).ok());
+}
+
+TEST_F(FsStateTest, OnlyADirectoryCanBePluggedIn) {
+  FuseClient spare(Share(""), /*init=*/false);
+  Status status = spare.device().Plug(OpenFile(tree_.Path("share/dir/file"), O_PATH).value());
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().message(), "work: Not a directory");
+  EXPECT_EQ(spare.Init().error, EIO);
+}
+
+TEST_F(FsStateTest, ASessionWaitsForItsDirectory) {
+  uint64_t reader = client_.OpenHandle(file_, O_RDONLY);
+  ASSERT_TRUE(client_.SaveAndRestore(Share("")).ok());
+  EXPECT_EQ(client_.Read(file_, reader, 0, 100).error, EIO);
+  // Once more, without ever having had it.
+  ASSERT_TRUE(client_.SaveAndRestore(Share("")).ok());
+  ASSERT_TRUE(client_.device().Plug(Opened(tree_.share())).ok());
+  EXPECT_EQ(client_.Read(file_, reader, 0, 100).text(), "content");
+  EXPECT_EQ(client_.Walk("dir/file"), file_);
+}
+
+TEST_F(FsStateTest, ADamagedSessionIsAnErrorOfPlugging) {
+  StateWriter writer;
+  ASSERT_TRUE(client_.device().Save(&writer).ok());
+  std::vector<uint8_t> bytes = writer.Take();
+  bytes.pop_back();
+  FuseClient spare(Share(""), /*init=*/false);
+  StateReader reader(bytes, "state");
+  ASSERT_TRUE(spare.device().Load(&reader).ok());
+  EXPECT_FALSE(spare.device().Plug(Opened(tree_.share())).ok());
+  EXPECT_EQ(spare.GetAttributes(kRootNode).error, EIO);
+}
+
+TEST_F(FsStateTest, AStateOfBeforeItWasPluggedInEndsTheSession) {
+  StateReader nothing({}, "state");
+  ASSERT_TRUE(client_.device().Load(&nothing).ok());
+  EXPECT_EQ(client_.GetAttributes(file_).error, EIO);
+  EXPECT_EQ(client_.Init().error, 0);
+}
+
 }  // namespace
 }  // namespace cube::devices::fs

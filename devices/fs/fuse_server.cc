@@ -33,14 +33,20 @@ Result<std::unique_ptr<FuseServer>> FuseServer::Create(const ShareConfig& config
   const char* directory = config.directory.c_str();
   UniqueFd root(open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!root.valid()) return ErrnoError("%s", directory);
+  return Over(config, std::move(root));
+}
+
+Result<std::unique_ptr<FuseServer>> FuseServer::Over(const ShareConfig& config, UniqueFd root) {
+  const std::string& name = config.directory.empty() ? config.tag : config.directory;
   struct statx stat;
   errno = StatFile(root.get(), &stat);
-  if (errno != 0) return ErrnoError("%s", directory);
+  if (errno == 0 && !S_ISDIR(stat.stx_mode)) errno = ENOTDIR;
+  if (errno != 0) return ErrnoError("%s", name.c_str());
   auto identity =
       HostIdentity::Create(config.host_uid, config.host_gid, stat.stx_uid, stat.stx_gid);
-  if (!identity.ok()) return Error(identity.error()).Wrap(config.directory);
+  if (!identity.ok()) return Error(identity.error()).Wrap(name);
   auto inodes = InodeTable::Create(std::move(root), config.limits);
-  if (!inodes.ok()) return Error(inodes.error()).Wrap(config.directory);
+  if (!inodes.ok()) return Error(inodes.error()).Wrap(name);
   return std::unique_ptr<FuseServer>(
       new FuseServer(config, std::move(*identity), std::move(*inodes)));
 }
@@ -93,6 +99,17 @@ const FuseServer::Operation* FuseServer::FindOperation(uint32_t opcode) {
   }();
   if (opcode >= kOperations.size() || kOperations[opcode].handler == nullptr) return nullptr;
   return &kOperations[opcode];
+}
+
+uint32_t FuseServer::Refuse(const virtio::DescriptorChain& chain) {
+  std::optional<FuseRequest> request = FuseRequest::Parse(chain);
+  if (!request) return 0;
+  FuseReply reply(chain, request->header().unique);
+  const uint32_t opcode = request->header().opcode;
+  if (opcode == FUSE_FORGET || opcode == FUSE_BATCH_FORGET || opcode == FUSE_INTERRUPT) {
+    reply.Withhold();
+  }
+  return reply.Finish(EIO);
 }
 
 uint32_t FuseServer::Serve(const virtio::DescriptorChain& chain) {

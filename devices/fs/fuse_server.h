@@ -19,7 +19,7 @@ namespace cube::devices::fs {
 
 // A directory of the host's as a guest gets to see it.
 struct ShareConfig {
-  std::string directory;
+  std::string directory;  // empty: the device is given one later, or none
   std::string tag;
   bool read_only = false;
   // The host's user as whom files are accessed; if not given the directory's owner.
@@ -48,6 +48,11 @@ class FuseServer {
 
   // Errors name the directory.
   static Result<std::unique_ptr<FuseServer>> Create(const ShareConfig& config);
+  // Of a directory that is open, if only as a path (O_PATH). `config` says the rest; its tag is
+  // named in errors.
+  static Result<std::unique_ptr<FuseServer>> Over(const ShareConfig& config, UniqueFd root);
+  // Replies EIO to the request of a chain, where there is nothing to serve it from.
+  static uint32_t Refuse(const virtio::DescriptorChain& chain);
 
   const HostIdentity& identity() const { return identity_; }
 

@@ -57,7 +57,8 @@ int InodeTable::PathBeneathRoot(int fd, std::string* path) {
   CUBE_FS_TRY(PathOf(root_fd_.get(), &root));
   CUBE_FS_TRY(PathOf(fd, &whole));
   if (!root.ends_with('/')) root += '/';
-  if (!whole.starts_with(root)) return ESTALE;
+  // The root of a mount that is attached nowhere is "/", and so is what has been moved out of it.
+  if (!whole.starts_with(root) || whole.size() == root.size()) return ESTALE;
   *path = whole.substr(root.size());
   return 0;
 }

@@ -22,6 +22,10 @@ struct Limits {
   size_t descriptors() const { return warm_inodes + 2 * handles + 8; }
 };
 
+// Of a volume, several of which a sandbox may have, in a jail with few descriptors.
+inline constexpr Limits kVolumeLimits = {
+    .inodes = 32 * 1024, .path_bytes = 4 << 20, .warm_inodes = 128, .handles = 256};
+
 // One READ, WRITE or READDIR moves at most this.
 inline constexpr uint32_t kMaxTransfer = 1 << 20;
 // One COPY_FILE_RANGE; the guest's kernel asks again for the rest.

@@ -66,6 +66,7 @@ bool Agent::TakeIdentity() {
   }
   Status fresh = freshness_->Apply(*identity);
   if (!fresh.ok()) Log(fresh.error().message());
+  failure_ = volumes_.Mount(identity->volumes);
   if (on_identity_) on_identity_(*identity);
   environment_ = std::move(identity->environment);
   hostname_ = std::move(identity->hostname);
@@ -73,7 +74,7 @@ bool Agent::TakeIdentity() {
 }
 
 void Agent::BecomeReady() {
-  doorbell_->Send(abi::Command::kReady, 0);
+  doorbell_->Send(abi::Command::kReady, failure_);
   if (hosts_ == nullptr || hostname_.empty()) return;
   Status named = hosts_->SetName(hostname_);
   if (!named.ok()) Log(named.error().message());

@@ -23,6 +23,7 @@
 #include "guestkernel/agent/loop/event_loop.h"
 #include "guestkernel/agent/mailbox.h"
 #include "guestkernel/agent/output_pump.h"
+#include "guestkernel/agent/volumes.h"
 
 namespace cube::agent {
 
@@ -94,6 +95,8 @@ class Agent final : public EventLoop::Sleeper {
   std::optional<Freshness> freshness_;  // from Create() on
   uint32_t identity_generation_ = 0;
   std::string hostname_;  // by the identity; empty if it says none
+  Volumes volumes_;
+  uint32_t failure_ = 0;  // of mounting them: what kReady says
   // Variables (NAME=value) that every child gets unless its request says otherwise.
   std::vector<std::string> environment_;
   pid_t child_ = -1;                // while it runs

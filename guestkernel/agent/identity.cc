@@ -49,7 +49,15 @@ Result<Identity> Identity::Parse(std::span<const uint8_t> mailbox) {
   identity.sandbox_id = std::move(strings[0]);
   identity.hostname = std::move(strings[1]);
   identity.access_token = std::move(strings[2]);
-  for (size_t i = abi::kIdentityFixedStrings; i < strings.size(); ++i) {
+  const uint32_t volumes = header->volume_count;
+  if (volumes > abi::kMaxVolumes || volumes > strings.size() - abi::kIdentityFixedStrings) {
+    return Errorf("identity with %u volumes in %zu strings", volumes, strings.size());
+  }
+  const size_t variables = abi::kIdentityFixedStrings + volumes;
+  for (size_t i = abi::kIdentityFixedStrings; i < variables; ++i) {
+    identity.volumes.push_back(std::move(strings[i]));
+  }
+  for (size_t i = variables; i < strings.size(); ++i) {
     if (TakeVariable(strings[i], abi::kDefaultUserVariable, &identity.default_user)) continue;
     if (TakeVariable(strings[i], abi::kDefaultWorkdirVariable, &identity.default_workdir)) continue;
     identity.environment.push_back(std::move(strings[i]));

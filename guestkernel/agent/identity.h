@@ -16,6 +16,7 @@ struct Identity {
   std::string sandbox_id;
   std::string hostname;
   std::string access_token;
+  std::vector<std::string> volumes;      // where they are to be mounted
   std::vector<std::string> environment;  // NAME=value, without the next two
   std::string default_user;
   std::string default_workdir;

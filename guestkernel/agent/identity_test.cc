@@ -50,6 +50,19 @@ TEST_F(IdentityTest, DefaultsOfClientsAreNoVariablesOfPrograms) {
   EXPECT_EQ(identity.environment, (std::vector<std::string>{"A=1", "CUBE_DEFAULT_USERS=x"}));
 }
 
+TEST_F(IdentityTest, VolumesComeBeforeVariables) {
+  using namespace std::string_literals;
+  Fill("i-1\0box\0\0/data\0/x=y\0A=1\0"s, 6);
+  header().volume_count = 2;
+  Identity identity = Identity::Parse(mailbox_).value();
+  EXPECT_EQ(identity.volumes, (std::vector<std::string>{"/data", "/x=y"}));
+  EXPECT_EQ(identity.environment, std::vector<std::string>{"A=1"});
+  header().volume_count = 4;
+  EXPECT_EQ(Reason(), "identity with 4 volumes in 6 strings");
+  header().volume_count = 9;
+  EXPECT_EQ(Reason(), "identity with 9 volumes in 6 strings");
+}
+
 TEST_F(IdentityTest, RefusesWhatMakesNoSense) {
   using namespace std::string_literals;
   EXPECT_EQ(Reason(), "identity of 0 strings where 0 are announced");

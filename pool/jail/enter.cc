@@ -36,7 +36,7 @@ struct Limit {
 };
 constexpr Limit kLimits[] = {
     {RLIMIT_CORE, 0},
-    {RLIMIT_NOFILE, 1024},
+    {RLIMIT_NOFILE, 4096},
     {RLIMIT_FSIZE, rlim_t{1} << 40},
     {RLIMIT_MEMLOCK, rlim_t{8} << 20},
     {RLIMIT_MSGQUEUE, 0},

@@ -214,13 +214,15 @@ void AddMachine(List* list) {
               SCMP_SYS(sched_setscheduler),
               SCMP_SYS(sched_getparam),
               SCMP_SYS(mincore)})
+      // Volumes (devices/fs): what their files are asked and told.
+      .Allow({SCMP_SYS(openat2), SCMP_SYS(mknodat), SCMP_SYS(symlinkat), SCMP_SYS(linkat),
+              SCMP_SYS(utimensat), SCMP_SYS(getxattr), SCMP_SYS(setxattr), SCMP_SYS(listxattr),
+              SCMP_SYS(removexattr)})
       .AllowIf(SCMP_SYS(prlimit64), {Equal(0, 0)});
 }
 
 void AddDisk(List* list) {
-  // linkat: an overlay gets its name in a snapshot once it is whole.
-  list->Allow({SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter), SCMP_SYS(io_uring_register),
-               SCMP_SYS(linkat)});
+  list->Allow({SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter), SCMP_SYS(io_uring_register)});
 }
 
 // What puts clones into their jails, and what a program's start takes.

@@ -17,6 +17,7 @@
 #include "pool/jail/filter_programs.h"
 #include "pool/jail/host_check.h"
 #include "pool/jail/place.h"
+#include "pool/jail/volume_mount.h"
 #include "pool/program_output.h"
 #include "pool/sandbox_id.h"
 #include "pool/spawn.h"
@@ -291,6 +292,13 @@ std::string JailLauncher::WhyEnded(const std::string& id, const ProcessHandle& p
     return "it made a system call that its jail does not allow";
   }
   return "";
+}
+
+Outcome<UniqueFd> JailLauncher::OpenVolume(const std::string& id, const std::string& folder) const {
+  struct stat info;
+  if (lstat(Box(id).c_str(), &info) < 0) return ErrnoError("%s", Box(id).c_str());
+  POOL_ASSIGN(UniqueFd mount, MountVolume(folder, info.st_uid));
+  return mount;
 }
 
 std::string JailLauncher::WritePath(const std::string&, const std::string& path) const {

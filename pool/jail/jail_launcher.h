@@ -40,6 +40,7 @@ class JailLauncher : public Launcher {
   bool IsForgetting() const override { return !leaving_.empty() || OnlyReapersAreLeft(); }
   void Close() override { cgroups_.Close(); }
   std::string WhyEnded(const std::string& id, const ProcessHandle& process) const override;
+  Outcome<UniqueFd> OpenVolume(const std::string& id, const std::string& folder) const override;
   std::string WritePath(const std::string& id, const std::string& path) const override;
   Outcome<Done> Collect(const std::string& id, const std::string& path,
                         const std::string& base) override;

@@ -69,7 +69,6 @@ test('what is not done here is said', async () => {
   const iam = { tokens: { T: Secret.iamToken({ audience: 'a', tokenType: 'jwt' }) } }
   await assert.rejects(node.create('base', { iam }), /400.*iam.tokens/)
   await assert.rejects(node.create('base', { network: { rules: { 'a.test': [{ transform: { headers: { a: 'b' } } }] } } }), /501.*rules/)
-  await assert.rejects(node.create('base', { volumeMounts: { '/v': 'x' } }), /501.*volumeMounts/)
   assert.equal(await sandbox.isRunning(), true)
 })
 

@@ -92,7 +92,7 @@ test('a volume: files both ways, folders, modes', async () => {
   assert.equal(await Volume.destroy(volume.volumeId, node.options), false)
   await assert.rejects(Volume.getInfo(volume.volumeId, node.options), e2b.VolumeNotFoundError)
   await assert.rejects(volume.readFile('/a/b.txt'), e2b.VolumePathNotFoundError)
-  assert.deepEqual((await readdir(path.join(node.home, 'volumes'))).sort(), [other.volumeId, 'staging'].sort())
+  assert.deepEqual((await readdir(path.join(node.home, 'volumes'))).sort(), [other.volumeId, 'staging', 'trash'].sort())
   assert.deepEqual(await readdir(path.join(node.home, 'volumes/staging')), [])
   await Volume.destroy(other.volumeId, node.options)
 })

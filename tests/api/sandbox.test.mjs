@@ -38,7 +38,7 @@ test('what cannot be created', async () => {
   await assert.rejects(node.create('no-such-template'), /404: template 'no-such-template' not found/)
   await assert.rejects(node.create('base', { timeoutMs: 365 * 86400e3 }), /400: "timeout"/)
   await assert.rejects(node.create('base', { network: { denyOut: ['not an address'] } }), /400: "network.denyOut"/)
-  await assert.rejects(node.create('base', { volumeMounts: { '/v': 'x' } }), /501/)
+  await assert.rejects(node.create('base', { volumeMounts: { '/v': 'x' } }), /404: volume "x" not found/)
   const big = await node.fetch('POST', '/v2/sandboxes', { body: { templateID: 'base', envVars: { A: 'x'.repeat(9000) } } })
   assert.equal(big.status, 400)
 })

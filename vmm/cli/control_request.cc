@@ -75,4 +75,10 @@ std::string ErrorAnswer(const Error& error) {
   return writer.text();
 }
 
+std::string InvalidAnswer(const Error& error) {
+  JsonWriter writer;
+  writer.BeginObject().Key("ok").Bool(false).Key("error").String(error.message());
+  return writer.Key("code").String("invalid").EndObject().text();
+}
+
 }  // namespace cube::vmm

@@ -31,6 +31,8 @@ class ControlRequest {
 
 // {"ok":false,"error":...}
 std::string ErrorAnswer(const Error& error);
+// The same of what asking again would not change: with "code":"invalid".
+std::string InvalidAnswer(const Error& error);
 
 }  // namespace cube::vmm
 

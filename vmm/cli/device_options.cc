@@ -74,7 +74,8 @@ Status AddCommon(const snapshot::Hardware& hardware, EventLoop* loop,
   made->push_back({"balloon", ::cube::devices::Balloon::Create(hardware.balloon_pages)});
   made->push_back({"rng", ::cube::devices::Rng::Create()});
   CUBE_TRY(RaiseDescriptorLimit(hardware.shares));
-  for (const ::cube::devices::fs::ShareConfig& share : hardware.shares) {
+  for (::cube::devices::fs::ShareConfig share : hardware.shares) {
+    if (share.directory.empty()) share.limits = ::cube::devices::fs::kVolumeLimits;
     auto device = ::cube::devices::fs::FsDevice::Create(share, loop);
     if (!device.ok()) return Error(device.error()).Wrap("--share");
     made->push_back({"fs-" + share.tag, std::move(*device)});
@@ -127,6 +128,22 @@ Status AddNics(const DeviceOptions& options, EventLoop* loop, MadeDevices* made)
       CUBE_ASSIGN(net, ::cube::devices::Net::Create(std::move(unplugged), nics[i], loop));
     }
     made->devices.push_back({Format("eth%zu", i), std::move(net)});
+  }
+  return OkStatus();
+}
+
+// After those that the options name, as far as there is room for devices.
+Status AddSpareShares(const DeviceOptions& options, snapshot::Hardware* hardware) {
+  const size_t others = options.disks.size() + 2 + hardware->shares.size() + options.net.size() +
+                        (options.vsock ? 1 : 0);
+  const size_t room = others < kVirtioMaxDevices ? kVirtioMaxDevices - others : 0;
+  for (auto& spare : SpareShares(std::min<size_t>(options.volumes, room))) {
+    for (const auto& share : hardware->shares) {
+      if (share.tag != spare.tag) continue;
+      return Errorf("--share %s:%s: the tag is that of a volume's share (--volumes)",
+                    share.directory.c_str(), share.tag.c_str());
+    }
+    hardware->shares.push_back(std::move(spare));
   }
   return OkStatus();
 }
@@ -197,6 +214,7 @@ std::optional<std::string> TemplateKey(const DeviceOptions& options) {
     if (!vsock.ok()) return std::nullopt;
     key += Format("vsock %llu\n", static_cast<unsigned long long>(vsock->guest_cid));
   }
+  key += Format("volumes %u\n", options.volumes);
   auto words = DeviceWords(options);
   return words.ok() ? std::optional(key + *words + "\n") : std::nullopt;
 }
@@ -215,6 +233,7 @@ Result<MadeDevices> MakeDevices(const DeviceOptions& options, const DevicePlace&
   }
   CUBE_ASSIGN(made.hardware.balloon_pages, BalloonPages(options));
   CUBE_ASSIGN(made.hardware.shares, ParseShares(options.shares));
+  CUBE_TRY(AddSpareShares(options, &made.hardware));
   CUBE_TRY(AddCommon(made.hardware, place.loop, &made.devices));
   CUBE_ASSIGN(std::vector<NetOption> nets, ParseNets(options));
   for (size_t i = 0; i < nets.size(); ++i) {

@@ -22,6 +22,7 @@ struct DeviceOptions {
   uint64_t balloon_mib = 0;          // the guest is asked to give back
   std::optional<std::string> vsock;  // PATH[,cid=N]
   std::vector<std::string> shares;   // share_option.h
+  uint32_t volumes = 0;              // shares without a directory, fewer if there is no room
 };
 
 // The words that devices add to the kernel's command line.

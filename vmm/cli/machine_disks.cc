@@ -40,6 +40,16 @@ std::vector<Disk*> DisksOf(const Machine& machine) {
   return disks;
 }
 
+std::vector<::cube::devices::fs::FsDevice*> VolumeSharesOf(const Machine& machine) {
+  std::vector<::cube::devices::fs::FsDevice*> shares;
+  for (const auto& transport : machine.virtio()) {
+    if (transport->device().id() != ::cube::devices::virtio::kDeviceFs) continue;
+    auto* device = static_cast<::cube::devices::fs::FsDevice*>(&transport->device());
+    if (device->share().directory.empty()) shares.push_back(device);
+  }
+  return shares;
+}
+
 std::vector<::cube::devices::Net*> NicsOf(const Machine& machine) {
   std::vector<::cube::devices::Net*> nics;
   for (const auto& transport : machine.virtio()) {

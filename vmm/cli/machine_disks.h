@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "devices/blk/disk.h"
+#include "devices/fs/fs.h"
 #include "devices/net/net.h"
 #include "snapshot/snapshot.h"
 #include "vmm/machine.h"
@@ -18,6 +19,8 @@ namespace cube::vmm {
 
 // They come first among its devices.
 std::vector<::cube::devices::blk::Disk*> DisksOf(const Machine& machine);
+// Those without a directory until they are given one, in the order of their tags.
+std::vector<::cube::devices::fs::FsDevice*> VolumeSharesOf(const Machine& machine);
 // eth0, eth1, ...
 std::vector<::cube::devices::Net*> NicsOf(const Machine& machine);
 

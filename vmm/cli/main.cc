@@ -88,6 +88,7 @@ struct TemplateWords {
   std::string name;
   bool force = false;
   bool json = false;
+  uint32_t volumes = 4;
   cube::vmm::TemplateSource source;
 };
 
@@ -107,6 +108,10 @@ void AddBuildOptions(CLI::App* build, TemplateWords* words, cube::vmm::RunOption
                     "the folder that COPY copies from (that of the file of steps)");
   build->add_option("--disk-size", source->disk_size,
                     "the root disk's size, a number with M or G; the content and room for more");
+  build->add_option("--volumes", words->volumes,
+                    "volumes that a clone can be given: a device each, as far as there is room")
+      ->check(CLI::Range(0, 8))
+      ->capture_default_str();
   build->add_option("-e,--env", run->defaults.environment, "NAME=VALUE for commands in its clones")
       ->allow_extra_args(false);
   build->add_option("-w,--workdir", run->defaults.directory, "working directory of such commands");
@@ -338,6 +343,7 @@ int main(int argc, char** argv) {
   if (!request.empty()) return cube::vmm::ControlCommand(sandbox, request, control_json);
   if (is_zygote) return cube::vmm::ZygoteCommand(zygote);
   if (is_host) return cube::vmm::HostCommand(host_json);
+  if (words.action == "build") run.devices.volumes = words.volumes;
   if (words.source.given()) {
     return cube::vmm::RunTemplateProgram(words.name, words.source, run, rootfs, has_initrd,
                                          words.json);

@@ -400,6 +400,23 @@ Status Run::Plug(std::vector<UniqueFd> descriptors) {
   return OkStatus();
 }
 
+Status Run::PlugVolumes(std::vector<UniqueFd>* descriptors) {
+  const size_t count = given_.volumes.size();
+  const auto shares = VolumeSharesOf(*machine_);
+  if (count > shares.size()) {
+    return Errorf("%zu volumes, the guest has devices for %zu", count, shares.size());
+  }
+  if (count > descriptors->size()) {
+    return Errorf("%zu volumes, %zu descriptors came with the request", count, descriptors->size());
+  }
+  const size_t first = descriptors->size() - count;
+  for (size_t i = 0; i < count; ++i) {
+    CUBE_TRY(shares[i]->Plug(std::move((*descriptors)[first + i])));
+  }
+  descriptors->resize(first);
+  return OkStatus();
+}
+
 Result<std::string> Run::OnStart(const ControlRequest& request, ControlConnection* from,
                                  std::vector<UniqueFd> descriptors) {
   CUBE_ASSIGN(std::string op, request.String("op"));
@@ -409,6 +426,8 @@ Result<std::string> Run::OnStart(const ControlRequest& request, ControlConnectio
   }
   if (op != "start") return Errorf("unknown operation \"%s\"", op.c_str());
   if (!options_.parked || start_asked_ != 0) return Errorf("this sandbox runs already");
+  CUBE_ASSIGN(given_.volumes, request.Strings("volumes"));
+  CUBE_TRY(PlugVolumes(&descriptors));
   CUBE_TRY(Plug(std::move(descriptors)));
   start_asked_ = MonotonicNow();
   CUBE_ASSIGN(given_.access_token, request.String("token", ""));
@@ -556,7 +575,7 @@ void Run::OnCommand(abi::Command command, uint32_t argument) {
     case abi::Command::kSettle:
       return;
     case abi::Command::kReady:
-      if (time_.ready == 0) OnReady();
+      if (time_.ready == 0) OnReady(argument);
       return;
     case abi::Command::kPark: {
       if (!freezing_) return;
@@ -577,10 +596,19 @@ void Run::OnCommand(abi::Command command, uint32_t argument) {
   }
 }
 
-void Run::OnReady() {
+void Run::OnReady(uint32_t failure) {
   time_.ready = MonotonicNow();
   if (base_ != nullptr && !base_->manifest().parent.empty()) {
     snapshot::Snapshot::ReadAhead(machine_->memory());
+  }
+  if (failure != 0 && starter_ != nullptr && control_->server().IsOpen(starter_)) {
+    const size_t volume = (failure >> 16) - 1;
+    errno = static_cast<int>(failure & 0xffff);
+    const char* path = volume < given_.volumes.size() ? given_.volumes[volume].c_str()
+                                                      : "a path that was not asked for";
+    (void)starter_->Send(InvalidAnswer(ErrnoError("a volume cannot be mounted at %s", path)));
+    starter_ = nullptr;
+    return;
   }
   if (starter_ != nullptr && control_->server().IsOpen(starter_)) {
     (void)starter_->Send(

@@ -65,6 +65,8 @@ class Run {
   Result<std::string> OnStart(const ControlRequest& request, ControlConnection* from,
                               std::vector<UniqueFd> descriptors);
   Status Plug(std::vector<UniqueFd> descriptors);
+  // Takes from the end of `descriptors` the folders of the volumes in given_.
+  Status PlugVolumes(std::vector<UniqueFd>* descriptors);
   void SayParked();
   // To who waits for this sandbox, who hears nothing more after.
   void Report(const std::string& line);
@@ -80,7 +82,8 @@ class Run {
   Status Freeze();
 
   void OnCommand(abi::Command command, uint32_t argument);
-  void OnReady();
+  // `failure`: kReady's argument.
+  void OnReady(uint32_t failure);
   void OnStop(const StopReason& reason);
   void OnMemoryLost(const Error& error);
   void PumpSession();

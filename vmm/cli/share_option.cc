@@ -5,6 +5,7 @@
 #include <set>
 #include <string_view>
 
+#include "base/control_abi.h"
 #include "vmm/cli/option_words.h"
 
 namespace cube::vmm {
@@ -86,10 +87,26 @@ std::string ShareWords(const std::vector<ShareConfig>& shares) {
   return words;
 }
 
+std::vector<ShareConfig> SpareShares(size_t count) {
+  std::vector<ShareConfig> shares;
+  for (size_t i = 0; i < count; ++i) {
+    ShareConfig share;
+    share.tag = VolumeTag(i);
+    shares.push_back(std::move(share));
+  }
+  return shares;
+}
+
+std::string VolumeTag(size_t number) { return abi::kVolumeTag + std::to_string(number); }
+
 Status RaiseDescriptorLimit(const std::vector<ShareConfig>& shares) {
   if (shares.empty()) return OkStatus();
   rlim_t needed = kOwnDescriptors;
-  for (const ShareConfig& share : shares) needed += share.limits.descriptors();
+  for (const ShareConfig& share : shares) {
+    // One without a directory has to do with what there is.
+    if (!share.directory.empty()) needed += share.limits.descriptors();
+  }
+  if (needed == kOwnDescriptors) return OkStatus();
   rlimit limit = {};
   if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return ErrnoError("getrlimit");
   if (limit.rlim_cur >= needed) return OkStatus();

@@ -20,6 +20,11 @@ Result<std::vector<devices::fs::ShareConfig>> ParseShares(const std::vector<std:
 // What the kernel's command line says of them, for the agent to mount them at /mnt/TAG.
 std::string ShareWords(const std::vector<devices::fs::ShareConfig>& shares);
 
+// So many without a directory, for volumes that are given to a clone when it starts.
+std::vector<devices::fs::ShareConfig> SpareShares(size_t count);
+// The tag of such a share, from 0 on.
+std::string VolumeTag(size_t number);
+
 // Lets the process have the descriptors that the shares may need, beside its own.
 Status RaiseDescriptorLimit(const std::vector<devices::fs::ShareConfig>& shares);
 

@@ -85,6 +85,7 @@ int RunTemplateProgram(const std::string& name, const TemplateSource& source, co
   words.Add("--vsock", run.devices.vsock.value_or(""));
   words.Add("--disk", run.devices.disks);
   words.Add("--share", run.devices.shares);
+  words.Add("--volumes", std::to_string(run.devices.volumes));
   if (run.devices.balloon_mib != 0) words.Add("--balloon", std::to_string(run.devices.balloon_mib));
   if (run.timeout > 0) words.Add("--timeout", Format("%g", run.timeout));
   words.Rest(run.defaults.command);

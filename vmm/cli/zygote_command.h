@@ -31,7 +31,10 @@ struct ZygoteOptions {
 //   {"op":"stop"}
 //
 // A clone has a control socket of its own (sandbox_control.h), which knows
-//   {"op":"start","environment":["NAME=VALUE",...],"token":T}  answered when the agent is READY.
+//   {"op":"start","environment":["NAME=VALUE",...],"token":T,"volumes":[PATH,...]}  answered when
+//   the
+// agent is READY. The descriptors with it are TAPs for the NICs in their order, then the folder of
+// each volume, which the guest is to see at that path, or has seen there when it was frozen.
 // Clones outlive the zygote. Returns the process's exit status.
 int ZygoteCommand(const ZygoteOptions& options);
 
