@@ -60,7 +60,8 @@ TEST_F(StoreTest, EverythingComesBack) {
     ASSERT_TRUE(store.Put(record).ok());
     record.state = SandboxState::kPaused;
     ASSERT_TRUE(store.Put(record, Durability::kHard).ok());
-    ASSERT_TRUE(store.Put({"s1", "/s1", record.id, "python", "n", true, 5, 512, 2}).ok());
+    ASSERT_TRUE(
+        store.Put({"s1", "/s1", record.id, "python", "n", record.volumes, true, 5, 512, 2}).ok());
   }
   struct stat info;
   ASSERT_EQ(stat(path_.c_str(), &info), 0);
@@ -79,6 +80,7 @@ TEST_F(StoreTest, EverythingComesBack) {
   EXPECT_EQ(found.token, record.token);
   EXPECT_EQ(found.environment, record.environment);
   EXPECT_EQ(found.metadata, record.metadata);
+  EXPECT_EQ(found.volumes, record.volumes);
   EXPECT_EQ(found.vsock, "/v");
   EXPECT_EQ(found.annotation, record.annotation);
   EXPECT_TRUE(found.network == record.network);

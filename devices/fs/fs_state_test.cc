@@ -190,7 +190,8 @@ TEST_F(FsStateTest, EveryTruncationIsAnError) {
   StateWriter writer;
   ASSERT_TRUE(client_.device().Save(&writer).ok());
   FuseClient other(Share(tree_.share()));
-  for (size_t size = 0; size < writer.bytes().size(); ++size) {
+  // Nothing at all is the state of one without a directory.
+  for (size_t size = 1; size < writer.bytes().size(); ++size) {
     StateReader reader(std::span(writer.bytes()).first(size), "state");
     ASSERT_FALSE(other.device().Load(&reader).ok()) << size;
   }
