@@ -61,7 +61,7 @@ TEST_F(StoreTest, EverythingComesBack) {
     record.state = SandboxState::kPaused;
     ASSERT_TRUE(store.Put(record, Durability::kHard).ok());
     ASSERT_TRUE(
-        store.Put({"s1", "/s1", record.id, "python", "n", record.volumes, true, 5, 512, 2}).ok());
+        store.Put({"s1", "/s1", record.id, "python", "n", true, 5, 512, 2, record.volumes}).ok());
   }
   struct stat info;
   ASSERT_EQ(stat(path_.c_str(), &info), 0);
@@ -89,6 +89,7 @@ TEST_F(StoreTest, EverythingComesBack) {
   ASSERT_EQ(snapshots.size(), 1u);
   EXPECT_TRUE(snapshots[0].named);
   EXPECT_EQ(snapshots[0].memory_mib, 512u);
+  EXPECT_EQ(snapshots[0].volumes, record.volumes);
   EXPECT_TRUE(store.RemoveSnapshot("s1").ok());
   EXPECT_TRUE(store.RemoveSandbox(record.id).ok());
   EXPECT_TRUE(store.Sandboxes().value().empty());
@@ -102,7 +103,7 @@ TEST_F(StoreTest, ANewerOneAndADamagedOneAreRefused) {
     ASSERT_TRUE(database.Execute("PRAGMA user_version=99").ok());
   }
   EXPECT_EQ(Store::Open(path_).error().message(),
-            "the store has version 99, and this program knows versions up to 3");
+            "the store has version 99, and this program knows versions up to 4");
   fs::remove_all(folder_);
   fs::create_directories(folder_);
   {
