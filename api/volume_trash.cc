@@ -71,8 +71,8 @@ bool VolumeTrash::Empty(size_t count) {
   while (const dirent* item = folder != nullptr ? readdir(folder.get()) : nullptr) {
     if (IsSelfOrParent(item->d_name)) continue;
     if (count == 0) break;
-    --count;
     if (unlinkat(folder_.get(), item->d_name, 0) == 0) {
+      --count;
       ++done;
     } else if (!EmptyFolder(item->d_name, &count, &done)) {
       break;
