@@ -19,7 +19,7 @@ template <typename N>
 struct Family {
   const std::vector<RuleOf<N>>& allow;
   const std::vector<RuleOf<N>>& deny;
-  Result<std::vector<CompiledRuleOf<N>>> compiled;
+  cube::Result<std::vector<CompiledRuleOf<N>>> compiled;
 };
 
 template <typename N>
@@ -30,7 +30,7 @@ void Check(const Family<N>& family, decltype(N::address) number, uint16_t port) 
   for (const RuleOf<N>& rule : family.deny) denied |= Means(rule, address, port);
   if (!family.compiled.ok()) return;
   const CompiledRuleOf<N>* longest = nullptr;
-  for (const CompiledRuleOf<N>& rule : *family.compiled) {
+  for (const CompiledRuleOf<N>& rule : family.compiled.value()) {
     if (!rule.network.Contains(address)) continue;
     if (longest == nullptr || rule.network.prefix > longest->network.prefix) longest = &rule;
   }
