@@ -32,6 +32,8 @@ class ControlPlane {
   explicit ControlPlane(const Parts& parts);
 
   void AddTo(Router* router);
+  // What is to be done beside requests. Once.
+  void Start() { volumes_.Start(); }
 
   ObservationApi& observation() { return observation_; }
   // To those of the two that take bodies as files.

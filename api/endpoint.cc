@@ -84,6 +84,7 @@ Task<Reply> Endpoint::Carry(Request request) {
 
 Status Endpoint::Listen() {
   const pool::ApiConfig& config = node_->context().config.api;
+  control_->Start();
   if (config.listen == "off") return OkStatus();
   CUBE_TRY(server_.Listen(config));
   sampler_.Start();

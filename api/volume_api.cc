@@ -91,9 +91,9 @@ void AddVolume(const VolumeRecord& volume, JsonWriter* json) {
 
 }  // namespace
 
-VolumeApi::VolumeApi(VolumeStore* store, pool::Node* node) : store_(store), node_(node) {
-  pool::Spawn(node_->context().io, EmptyTrash());
-}
+VolumeApi::VolumeApi(VolumeStore* store, pool::Node* node) : store_(store), node_(node) {}
+
+void VolumeApi::Start() { pool::Spawn(node_->context().io, EmptyTrash()); }
 
 Task<void> VolumeApi::EmptyTrash() {
   if (std::exchange(emptying_, true)) co_return;

@@ -17,6 +17,8 @@ class VolumeApi {
   // Both outlive it.
   VolumeApi(VolumeStore* store, pool::Node* node);
 
+  // Deletes what an earlier daemon had not come to.
+  void Start();
   void AddTo(Router* router);
   // Where the body of a request goes that writes a file: a place of its own, until it is whole. ""
   // if it is no such request, or may not; what is wrong is then said by its route.

@@ -80,8 +80,16 @@ std::vector<std::string> DiskTemplateWords() {
 
 NodeDaemon::~NodeDaemon() {
   if (process_.valid()) Crash();
-  for (pid_t pid : Machines()) kill(pid, SIGKILL);
-  AwaitMachines(0);
+  // A zygote may have made another meanwhile.
+  for (std::vector<pid_t> pids = Machines(); !pids.empty(); pids = Machines()) {
+    for (pid_t pid : pids) {
+      UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+      if (!process.valid()) continue;
+      syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0);
+      pollfd end = {process.get(), POLLIN, 0};
+      poll(&end, 1, -1);
+    }
+  }
   if (jail_) {
     auto cgroups = pool::Cgroups::Open(pool::Cgroups::KeyOf(home_));
     if (cgroups.ok()) cgroups->Close();
