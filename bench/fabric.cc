@@ -214,7 +214,7 @@ std::string NftRules(uint32_t sandboxes) {
     script += Format("chain s%u {\n", i);
     for (const PolicyRule& rule : Rules(i).deny) {
       script += "ip daddr " + NetworkText(rule.network) + " drop\n";
-      script += "ip daddr " + NetworkText({rule.network.address ^ 0x10000, 24}) + " accept\n";
+      script += "ip daddr " + NetworkText(Network{rule.network.address ^ 0x10000, 24}) + " accept\n";
     }
     script += "accept\n}\n";
     std::string interface = i == 0 ? "guest" : Format("b-%u", i);
