@@ -79,6 +79,7 @@ class Fabric {
   // sandbox is no error.
   void ReleaseNetwork(const std::string& id);
 
+  // Of IPv4 and, where it is carried, of IPv6.
   Status MapPort(const std::string& id, const PortMapping& mapping);
   Status UnmapPort(uint8_t protocol, uint16_t host_port);
   std::vector<PortMapping> Ports(const std::string& id) const;
@@ -114,6 +115,8 @@ class Fabric {
   const FixedSet6& fixed6() const { return fixed6_; }
   // Why guests' IPv6 is refused; empty if it is carried.
   std::string WhyNoIpv6() const;
+  // By which the host knows a slot's guest, if IPv6 is carried.
+  bpf::address6 HostAddress6(uint32_t slot) const { return ToWire(kHostAddress6 + slot); }
   // Whether the host has kHostAddress6, be IPv6 carried or not.
   bool has_host_address6() const { return options_.ipv6 && host_lacks_ipv6_.empty(); }
   // The host's own address, as guests' traffic to its proxies goes to. Network order.

@@ -242,9 +242,7 @@ TEST_F(FlowsTest, PortsOfOneTargetAreAllDifferentAndThenNone) {
 }
 
 TEST_F(FlowsTest, MappedPorts) {
-  bpf::port_key key = {htons(8080), kTcp, 0};
-  bpf::port_target target = {2, slot(2)->epoch, htons(80), 0};
-  ASSERT_EQ(bpf_map_update_elem(programs_->maps().ports, &key, &target, BPF_ANY), 0);
+  MapPort(kTcp, 8080, 2, 80);
   Outcome in = FromWorld(In(kTcp, world_, 55555, self_, 8080).Build());
   EXPECT_EQ(in.action, kRedirect);
   EXPECT_TRUE(in.seen.valid);

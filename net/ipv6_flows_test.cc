@@ -225,12 +225,136 @@ TEST_F(Ipv6FlowsTest, NamesGoByTheProxy) {
   // Other ports, other protocols, another sandbox: no.
   EXPECT_TRUE(Gives(bpf::REASON_POLICY, [&] { FromSandbox(Out6(kTcp, kThere, 22).Build()); }));
   EXPECT_TRUE(Gives(bpf::REASON_POLICY, [&] { FromSandbox(Out6(kUdp, kThere, 443).Build()); }));
-  // Nothing else of the host's goes to guests, nor what it forwards.
+  // Not to another port, nor what the host forwards.
   answer.target_port ^= 1;
   EXPECT_EQ(FromHost(answer.Build()).action, kShot);
   answer.target_port ^= 1;
   answer.source = Address6(kThere);
   EXPECT_EQ(FromHost(answer.Build()).action, kShot);
+}
+
+TEST_F(Ipv6FlowsTest, MappedPorts) {
+  MapPort(kTcp, 8080, 2, 80);
+  MapPort(kUdp, 8053, 2, 53);
+  for (auto [protocol, from, to] : {std::tuple{kTcp, 8080, 80}, {kUdp, 8053, 53}}) {
+    auto port = static_cast<uint16_t>(from), inner = static_cast<uint16_t>(to);
+    Outcome in = FromWorld(In6(protocol, kThere, 55555, port).Build());
+    ASSERT_EQ(in.action, kRedirect);
+    EXPECT_TRUE(in.seen6.valid);
+    EXPECT_EQ(in.seen6.source, Address6(kThere));  // the client's own
+    EXPECT_EQ(in.seen6.source_port, 55555);
+    EXPECT_EQ(in.seen6.target, Address6(kGuest));
+    EXPECT_EQ(in.seen6.target_port, inner);
+    EXPECT_EQ(in.seen6.target_mac, kGuestMac);
+    // The answer passes, though the policy refuses all that the sandbox begins.
+    SetPolicy(2, {}, {}, false);
+    Frame6 answer = Out6(protocol, kThere, 55555, inner);
+    answer.flags = kSynAck;
+    Outcome out = FromSandbox(answer.Build(), 2);
+    ASSERT_EQ(out.action, kRedirect);
+    EXPECT_TRUE(out.seen6.valid);
+    EXPECT_EQ(out.seen6.source, Address6(kSelf));
+    EXPECT_EQ(out.seen6.target, Address6(kThere));
+    EXPECT_EQ(out.seen6.source_port, port);
+    // What it begins itself is refused as before.
+    EXPECT_TRUE(Gives(bpf::REASON_POLICY,
+                      [&] { FromSandbox(Out6(protocol, kThere, 55556, inner).Build(), 2); }));
+    // A client may begin anew from the same port.
+    EXPECT_EQ(FromWorld(In6(protocol, kThere, 55555, port).Build()).action, kRedirect);
+  }
+  // Both families have flows of their own, to the same guest.
+  Outcome v4 = FromWorld(In(kTcp, Address(kWorld), 55555, Address("203.0.113.1"), 8080).Build());
+  EXPECT_EQ(v4.action, kRedirect);
+  EXPECT_EQ(v4.seen.target, Address("169.254.0.21"));
+  EXPECT_EQ(v4.seen.target_port, 80);
+}
+
+TEST_F(Ipv6FlowsTest, WhatAMappedPortDoesNotTake) {
+  MapPort(kTcp, 8080, 2, 80);
+  auto action = [&](const char* source, uint16_t port = 8080, uint8_t protocol = kTcp) {
+    return FromWorld(In6(protocol, source, 55555, port).Build()).action;
+  };
+  // Other ports and protocols, and sources that nobody can answer, are the host's business.
+  EXPECT_EQ(action(kThere, 8081), kOk);
+  EXPECT_EQ(action(kThere, 8080, kUdp), kOk);
+  for (const char* source : {"::", "::1", "::ffff:192.0.2.80", "::192.0.2.80", "fe80::1", "febf::1",
+                             "ff02::1", "ff0e::1"}) {
+    EXPECT_EQ(action(source), kOk) << source;
+  }
+  EXPECT_TRUE(Gives(bpf::REASON_SPOOFED, [&] { EXPECT_EQ(action(kSlot1), kShot); }));
+  // Another address of the host's.
+  Frame6 other = In6(kTcp, kThere, 55555, 8080);
+  other.target = Address6("2001:db8:1::7");
+  EXPECT_EQ(FromWorld(other.Build()).action, kOk);
+  // The middle of no connection.
+  for (uint8_t flags : {kAck, kFin, kSynAck, kRst}) {
+    EXPECT_TRUE(Gives(bpf::REASON_NO_FLOW, [&] { EXPECT_EQ(Receive(flags, 8080).action, kShot); }));
+  }
+  slot(2)->flows = slot(2)->max_flows;
+  EXPECT_TRUE(Gives(bpf::REASON_FLOWS, [&] { EXPECT_EQ(action(kThere), kShot); }));
+  slot(2)->flows = 0;
+  // A sandbox that has no rules of IPv6 yet, and one that has none at all.
+  uint64_t policy = slot(2)->policy;
+  slot(2)->policy &= ~(uint64_t{bpf::SLOT_IPV6} << 32);
+  EXPECT_TRUE(Gives(bpf::REASON_IPV6, [&] { EXPECT_EQ(action(kThere), kShot); }));
+  slot(2)->policy = 0;
+  EXPECT_TRUE(Gives(bpf::REASON_NO_POLICY, [&] { EXPECT_EQ(action(kThere), kShot); }));
+  slot(2)->policy = policy;
+  // A host without an address outside, to which :: is no address either.
+  bpf::settings settings = settings_;
+  settings.snat6 = {};
+  uint32_t zero = 0;
+  ASSERT_EQ(bpf_map_update_elem(programs_->maps().settings, &zero, &settings, BPF_ANY), 0);
+  EXPECT_EQ(action(kThere), kOk);
+  Frame6 nowhere = In6(kTcp, kThere, 55555, 8080);
+  nowhere.target = {};
+  EXPECT_EQ(FromWorld(nowhere.Build()).action, kOk);
+  ASSERT_EQ(bpf_map_update_elem(programs_->maps().settings, &zero, &settings_, BPF_ANY), 0);
+  EXPECT_EQ(action(kThere), kRedirect);
+  // The next sandbox in that slot, and the port once it is free.
+  slot(2)->epoch = ++generation_;
+  EXPECT_EQ(action(kThere), kOk);
+}
+
+TEST_F(Ipv6FlowsTest, TheHostReachesASandboxAndNotTheOtherWayRound) {
+  auto from_host = [&](const char* source, const char* target, uint8_t flags = kSyn) {
+    Frame6 frame = In6(kTcp, source, 40000, 8000);
+    frame.target = Address6(target);
+    frame.flags = flags;
+    return FromHost(frame.Build());
+  };
+  SetPolicy(1, {}, {}, false);
+  Outcome in = from_host(kHost, kSlot1);
+  ASSERT_EQ(in.action, kRedirect);
+  EXPECT_TRUE(in.seen6.valid);
+  EXPECT_EQ(in.seen6.source, Address6(kGateway));
+  EXPECT_EQ(in.seen6.target, Address6(kGuest));
+  EXPECT_EQ(in.seen6.target_port, 8000);
+  Frame6 answer = Out6(kTcp, kGateway, 40000, 8000);
+  answer.flags = kSynAck;
+  Outcome out = FromSandbox(answer.Build());
+  ASSERT_EQ(out.action, kRedirect);
+  EXPECT_TRUE(out.seen6.valid);
+  EXPECT_EQ(out.seen6.source, Address6(kSlot1));
+  EXPECT_EQ(out.seen6.target, Address6(kHost));
+  EXPECT_EQ(out.seen6.source_port, 8000);
+  EXPECT_EQ(out.seen6.target_port, 40000);
+  EXPECT_EQ(out.seen6.target_mac, Bytes(settings_.host_mac, settings_.host_mac + 6));
+  // What others send through the host, what is for no sandbox, and the middle of no connection.
+  for (const char* source : {kThere, kSelf, kSlot1, "::1", "fe80::1"}) {
+    EXPECT_EQ(from_host(source, kSlot1).action, kShot) << source;
+  }
+  for (const char* target :
+       {kHost, "fdcb:6375:6265:1::9", "fdcb:6375:6265:1::", "fdcb:6375:6265:1::ffff:ffff",
+        "fdcb:6375:6265:1::1:0:2", "fdcb:6375:6265:2::2", kGuest, kThere}) {
+    EXPECT_EQ(from_host(kHost, target).action, kShot) << target;
+  }
+  EXPECT_EQ(from_host(kHost, "fdcb:6375:6265:1::3", kAck).action, kShot);
+  slot(2)->policy &= ~(uint64_t{bpf::SLOT_IPV6} << 32);
+  EXPECT_TRUE(Gives(bpf::REASON_IPV6, [&] { from_host(kHost, "fdcb:6375:6265:1::3"); }));
+  // A port of the host's that the sandbox was not spoken to from.
+  EXPECT_TRUE(
+      Gives(bpf::REASON_HOST, [&] { FromSandbox(Out6(kTcp, kGateway, 40001, 8000).Build()); }));
 }
 
 TEST_F(Ipv6FlowsTest, LimitsHoldForBothFamilies) {

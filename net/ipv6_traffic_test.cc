@@ -116,12 +116,52 @@ TEST_F(Ipv6TrafficTest, TheHostAndNeighboursAreNotReached) {
   EXPECT_EQ(TryTcp(*guest, kGateway6, 8081), ECONNREFUSED);
   for (const char* address : {"fdcb:6375:6265:1::3", "fdcb:6375:6265:1::2"}) {
     EXPECT_EQ(TryTcp(*guest, address, 8082), ECONNREFUSED);
-    // Nor does the host begin anything by IPv6.
-    UniqueFd socket = host_->Socket(SOCK_DGRAM, "::");
-    ASSERT_EQ(Connect(socket, address, 8082), 0);
-    send(socket.get(), "x", 1, 0);
   }
+  // Nor by a port that leads there.
+  ASSERT_TRUE(fabric_->MapPort("two", {kTcp, 18000, 8082}).ok());
+  EXPECT_EQ(TryTcp(*guest, kHost6, 18000), ECONNREFUSED);
   EXPECT_EQ(host.served() + inside.served() + neighbour.served(), 0u);
+}
+
+TEST_F(Ipv6TrafficTest, PortsThatAreMapped) { ExpectMappedPort(kHost6, kGuest6); }
+
+TEST_F(Ipv6TrafficTest, AMappedPortIsOfBothFamilies) {
+  auto guest = Guest("one");
+  EchoServer v4(guest->space().Socket(SOCK_STREAM, "169.254.0.21", 8000));
+  EchoServer v6(guest->space().Socket(SOCK_STREAM, kGuest6, 8000));
+  ASSERT_TRUE(fabric_->MapPort("one", {kTcp, 18000, 8000}).ok());
+  for (int i = 1; i <= 3; ++i) {
+    UniqueFd by_v4 = world_->Socket(SOCK_STREAM), by_v6 = world_->Socket(SOCK_STREAM, "::");
+    ASSERT_EQ(Connect(by_v4, kHost, 18000), 0);
+    ASSERT_EQ(Connect(by_v6, kHost6, 18000), 0);
+    EXPECT_EQ(Echo(by_v4) + Echo(by_v6), 0);
+    EXPECT_EQ(v4.served(), static_cast<uint64_t>(i));
+    EXPECT_EQ(v6.served(), static_cast<uint64_t>(i));
+  }
+  EchoServer udp(guest->space().Socket(SOCK_DGRAM, kGuest6, 9000));
+  ASSERT_TRUE(fabric_->MapPort("one", {kUdp, 18000, 9000}).ok());
+  UniqueFd datagrams = world_->Socket(SOCK_DGRAM, "::");
+  ASSERT_EQ(Connect(datagrams, kHost6, 18000), 0);
+  EXPECT_EQ(Echo(datagrams), 0);
+}
+
+TEST_F(Ipv6TrafficTest, TheHostSpeaksToASandbox) {
+  auto guest = Guest("one", Lists({}, {"0.0.0.0/0"}, true));
+  EchoServer server(guest->space().Socket(SOCK_STREAM, kGuest6, 8000));
+  std::string address = AddressText(fabric_->HostAddress6(*fabric_->SlotOf("one")));
+  UniqueFd client = host_->Socket(SOCK_STREAM, "::");
+  ASSERT_EQ(Connect(client, address, 8000), 0);
+  Stream(client, 1 << 20);
+  // Nobody listens: the guest says so.
+  EXPECT_EQ(Connect(host_->Socket(SOCK_STREAM, "::"), address, 8001), ECONNREFUSED);
+  // From another of the host's addresses it is not the host.
+  UniqueFd other = host_->Socket(SOCK_DGRAM, kHost6, 7777);
+  ASSERT_EQ(Connect(other, address, 8000), 0);
+  UniqueFd inner = guest->space().Socket(SOCK_DGRAM, kGuest6, 8000);
+  send(other.get(), "x", 1, 0);
+  EXPECT_EQ(Echo(client), 0);  // what was sent before that has been dealt with
+  char byte;
+  EXPECT_EQ(recv(inner.get(), &byte, 1, MSG_DONTWAIT), -1);
 }
 
 TEST_F(Ipv6TrafficTest, AnotherDaemonTakesOver) {

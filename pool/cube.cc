@@ -58,6 +58,7 @@ int NetworkCommand(const std::string& action, const Words& words) {
     return Ask(words, request,
                Rows("networks", {{"ID", "id"},
                                  {"ADDRESS", "host_address"},
+                                 {"ADDRESS6", "host_address6"},
                                  {"TAP", "tap"},
                                  {"FLOWS", "flows"},
                                  {"OUT", "bytes_out"},

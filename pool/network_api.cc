@@ -31,6 +31,8 @@ void AddSandboxNetwork(const net::Fabric& fabric, const std::string& id, uint32_
   net::Traffic traffic = fabric.TrafficOf(slot);
   json->BeginObject().Key("id").String(id).Key("tap").String(fabric.TapName(slot));
   json->Key("host_address").String(net::AddressText(fabric.SlotState(slot).host_address));
+  bool has_ipv6 = fabric.WhyNoIpv6().empty();
+  json->Key("host_address6").String(has_ipv6 ? net::AddressText(fabric.HostAddress6(slot)) : "");
   json->Key("flows").Uint(fabric.SlotState(slot).flows);
   json->Key("packets_out").Uint(traffic.packets_out).Key("bytes_out").Uint(traffic.bytes_out);
   json->Key("packets_in").Uint(traffic.packets_in).Key("bytes_in").Uint(traffic.bytes_in);

@@ -89,18 +89,13 @@ int from_world(struct __sk_buff* skb) {
   int reason = track_inward(&in);
   if (reason == REASON_ALLOWED) return deliver(skb, &in, set);
   if (reason == REASON_NO_POLICY) return TC_ACT_SHOT;
-  struct port_key port = {in.packet.target_port, in.packet.ip.protocol, 0};
-  struct port_target* mapped = bpf_map_lookup_elem(&ports, &port);
-  if (!mapped) return TC_ACT_OK;
   int ours = 0;
 #pragma unroll
   for (int i = 0; i < CUBE_MAX_SNAT; i++) {
     if (set->snat[i] && set->snat[i] == in.packet.ip.daddr) ours = 1;
   }
-  struct slot* slot = get_slot(mapped->slot);
-  if (!ours || !slot || slot->epoch != mapped->epoch) return TC_ACT_OK;
-  in.number = mapped->slot;
-  reason = accept_flow(&in, in.packet.ip.saddr, mapped->port, FLOW_IN);
+  reason = ours ? accept_mapped(&in) : REASON_HOST;
+  if (reason == REASON_HOST) return TC_ACT_OK;
   if (reason == REASON_ALLOWED) return deliver(skb, &in, set);
   note(set, &in.packet, in.number, skb->len, 1, reason);
   return TC_ACT_SHOT;
@@ -129,7 +124,8 @@ int from_host(struct __sk_buff* skb) {
   in.number = bpf_ntohl(in.packet.ip.daddr & ~set->host_mask) - 1;
   struct slot* slot = get_slot(in.number);
   if (!slot || slot->host_address != in.packet.ip.daddr) return TC_ACT_SHOT;
-  reason = accept_flow(&in, GATEWAY_ADDRESS, in.packet.target_port, FLOW_HOST);
+  in.to.source = GATEWAY_ADDRESS;
+  reason = accept_flow(&in, in.packet.target_port, FLOW_HOST);
   if (reason != REASON_ALLOWED) {
     note(set, &in.packet, in.number, skb->len, 1, reason);
     return TC_ACT_SHOT;

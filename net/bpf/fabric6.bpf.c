@@ -93,15 +93,21 @@ int from_world6(struct __sk_buff* skb) {
     note(set, 0, 0, skb->len, 1, REASON_SPOOFED);
     return TC_ACT_SHOT;
   }
-  if (!same_address(ip->daddr, set->snat6)) return TC_ACT_OK;
+  if (is_no_address(set->snat6) || !same_address(ip->daddr, set->snat6)) return TC_ACT_OK;
   if (parse(skb, &in.packet) != REASON_ALLOWED) return TC_ACT_OK;
   in.now = bpf_ktime_get_coarse_ns();
   int reason = track_inward(&in);
   if (reason == REASON_ALLOWED) return deliver(skb, &in, set);
-  return reason == REASON_NO_POLICY ? TC_ACT_SHOT : TC_ACT_OK;
+  if (reason == REASON_NO_POLICY) return TC_ACT_SHOT;
+  if (!is_peer(in.packet.ip.saddr)) return TC_ACT_OK;
+  reason = accept_mapped(&in);
+  if (reason == REASON_HOST) return TC_ACT_OK;
+  if (reason == REASON_ALLOWED) return deliver(skb, &in, set);
+  note(set, &in.packet, in.number, skb->len, 1, reason);
+  return TC_ACT_SHOT;
 }
 
-// Answers of the node's proxy. Nothing else of the host's goes to guests by IPv6.
+// What the host sends to the addresses by which it knows guests.
 SEC("tc")
 int from_host6(struct __sk_buff* skb) {
   struct settings* set = get_settings();
@@ -109,8 +115,20 @@ int from_host6(struct __sk_buff* skb) {
   struct inbound in = {};
   gather(skb);
   if (parse(skb, &in.packet) != REASON_ALLOWED) return TC_ACT_SHOT;
+  // The host's own, not what it forwards for others.
   if (!same_address(in.packet.ip.saddr, host_target(set))) return TC_ACT_SHOT;
   in.now = bpf_ktime_get_coarse_ns();
-  if (track_inward(&in) != REASON_ALLOWED) return TC_ACT_SHOT;
-  return deliver(skb, &in, set);
+  int reason = track_inward(&in);
+  if (reason == REASON_ALLOWED) return deliver(skb, &in, set);
+  if (reason == REASON_NO_POLICY || is_no_address(set->snat6)) return TC_ACT_SHOT;
+  in.number = bpf_ntohl(in.packet.ip.daddr.words[3]) - 1;
+  struct slot* slot = get_slot(in.number);
+  if (!slot || !same_address(in.packet.ip.daddr, host_source(slot, in.number))) {
+    return TC_ACT_SHOT;
+  }
+  in.to.source = GATEWAY_ADDRESS;
+  reason = accept_flow(&in, in.packet.target_port, FLOW_HOST);
+  if (reason == REASON_ALLOWED) return deliver(skb, &in, set);
+  note(set, &in.packet, in.number, skb->len, 1, reason);
+  return TC_ACT_SHOT;
 }

@@ -52,6 +52,14 @@ static __always_inline int is_inside(ip_address a) {
          (a.words[1] & bpf_htonl(0xffff0000)) == bpf_htonl((__u32)CUBE_INSIDE6_LOW << 16);
 }
 
+// Whether a connection may come from there: no group, no link's own, nor what is none on a wire
+// (::, ::1, ::ffff:0:0/96 and the like).
+static __always_inline int is_peer(ip_address a) {
+  __u8 first = bpf_ntohl(a.words[0]) >> 24;
+  return first != 0 && first != 0xff &&
+         (a.words[0] & bpf_htonl(0xffc00000)) != bpf_htonl(0xfe800000);
+}
+
 static __always_inline int is_icmp_error(__u8 type) {
   return type >= ICMP_UNREACHABLE && type <= ICMP_PARAMETER;
 }

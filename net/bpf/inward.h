@@ -50,21 +50,23 @@ APART int track_inward(struct inbound* in) {
   return REASON_ALLOWED;
 }
 
-#ifndef CUBE_IPV6
-// Enters a flow that the other side begins: `number`'s guest knows its peer as `remote`.
-APART int accept_flow(struct inbound* in, __u32 remote, __u32 port, __u32 kind) {
+// Enters a flow that the other side begins: `number`'s guest knows its peer as `in->to.source`.
+APART int accept_flow(struct inbound* in, __u32 port, __u32 kind) {
   if (!in) return REASON_NO_POLICY;
   struct slot* slot = get_slot(in->number);
-  if (!slot || !slot->policy || in->packet.is_error) return REASON_NO_POLICY;
+  if (!slot || in->packet.is_error) return REASON_NO_POLICY;
+  __u64 policy = *(volatile __u64*)&slot->policy;
+  if (!policy) return REASON_NO_POLICY;
+  if (FAMILY == 6 && !((policy >> 32) & SLOT_IPV6)) return REASON_IPV6;
   __u8 protocol = in->packet.ip.protocol;
-  if (protocol == IPPROTO_ICMP) return REASON_PROTOCOL;
+  if (protocol == ICMP_PROTOCOL) return REASON_PROTOCOL;
   if (protocol == IPPROTO_TCP && (in->packet.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) {
     return REASON_NO_FLOW;
   }
   if (slot->flows >= slot->max_flows) return REASON_FLOWS;
   __builtin_memset(&in->key, 0, sizeof(in->key));
   in->key.slot = in->number;
-  in->key.remote = remote;
+  in->key.remote = in->to.source;
   in->key.local_port = port;
   in->key.remote_port = in->packet.source_port;
   in->key.protocol = protocol;
@@ -77,20 +79,33 @@ APART int accept_flow(struct inbound* in, __u32 remote, __u32 port, __u32 kind) 
   flow.state = first_state(protocol);
   flow.kind = kind;
   flow.outside = 1;
-  flow.generation = slot->policy;
+  flow.generation = policy;
   flow.epoch = slot->epoch;
   struct reverse_key name;
   reverse_of(&flow, protocol, &name);
   if (bpf_map_update_elem(&reverse, &name, &in->key, BPF_ANY) != 0) return REASON_FLOWS;
   int reason = add_flow(&in->key, &flow, slot);
   if (reason != REASON_ALLOWED) return reason;
-  in->to.source = remote;
   in->to.target = GUEST_ADDRESS;
   in->to.source_port = in->packet.source_port;
   in->to.target_port = port;
   return REASON_ALLOWED;
 }
 
+// The same for a packet of the world's, if the port that it is for leads to a guest; else
+// REASON_HOST.
+static __always_inline int accept_mapped(struct inbound* in) {
+  struct port_key port = {in->packet.target_port, in->packet.ip.protocol, 0};
+  struct port_target* mapped = bpf_map_lookup_elem(&ports, &port);
+  if (!mapped) return REASON_HOST;
+  struct slot* slot = get_slot(mapped->slot);
+  if (!slot || slot->epoch != mapped->epoch) return REASON_HOST;
+  in->number = mapped->slot;
+  in->to.source = in->packet.ip.saddr;
+  return accept_flow(in, mapped->port, FLOW_IN);
+}
+
+#ifndef CUBE_IPV6
 // Of fragments from outside, all but the first are known by it.
 static __always_inline int later_inward(struct inbound* in) {
   struct fragment_key name;

@@ -32,10 +32,10 @@ TABLE(BPF_MAP_TYPE_LPM_TRIE, struct rule_key, struct rule, CUBE_MAX_RULES, BPF_F
       rules);
 TABLE(BPF_MAP_TYPE_LPM_TRIE, struct fixed_key, __u32, CUBE_MAX_FIXED, BPF_F_NO_PREALLOC, fixed);
 TABLE(BPF_MAP_TYPE_LRU_HASH, struct opened_key, struct opened, CUBE_MAX_OPENED, 0, opened);
+TABLE(BPF_MAP_TYPE_HASH, struct port_key, struct port_target, CUBE_MAX_PORTS, 0, ports);
 #ifndef CUBE_IPV6
 TABLE(BPF_MAP_TYPE_LRU_HASH, struct fragment_key, struct fragment, CUBE_MAX_FRAGMENTS, 0,
       fragments);
-TABLE(BPF_MAP_TYPE_HASH, struct port_key, struct port_target, CUBE_MAX_PORTS, 0, ports);
 // A program that is not there is one that refuses.
 TABLE(BPF_MAP_TYPE_PROG_ARRAY, __u32, __u32, FAMILY_PROGRAMS, 0, families);
 #endif

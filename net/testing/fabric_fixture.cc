@@ -1,5 +1,7 @@
 #include "net/testing/fabric_fixture.h"
 
+#include <netinet/in.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -121,6 +123,36 @@ int FabricFixture::Echo(const UniqueFd& socket) {
   ssize_t n = recv(socket.get(), answer, sizeof answer, 0);
   if (n < 0) return errno;
   return n == 4 && memcmp(answer, "ping", 4) == 0 ? 0 : EPROTO;
+}
+
+void FabricFixture::ExpectMappedPort(const std::string& host, const std::string& inner) {
+  auto guest = Guest("one", Lists({}, {"0.0.0.0/0"}, true));
+  EchoServer server(guest->space().Socket(SOCK_STREAM, inner, 8000));
+  EchoServer own(host_->Socket(SOCK_STREAM, host, 18001));
+  ASSERT_TRUE(fabric_->MapPort("one", {IPPROTO_TCP, 18000, 8000}).ok());
+  UniqueFd client = world_->Socket(SOCK_STREAM, AnyOf(host));
+  ASSERT_EQ(Connect(client, host, 18000), 0);
+  Stream(client, 1 << 20);
+  EXPECT_EQ(server.served(), 1u);
+  UniqueFd other = world_->Socket(SOCK_STREAM, AnyOf(host));
+  ASSERT_EQ(Connect(other, host, 18001), 0);
+  EXPECT_EQ(Echo(other), 0);
+  EXPECT_EQ(own.served(), 1u);
+  // The client is seen as what it is.
+  UniqueFd peer = guest->space().Socket(SOCK_STREAM, inner, 8002);
+  ASSERT_TRUE(fabric_->MapPort("one", {IPPROTO_TCP, 18002, 8002}).ok());
+  UniqueFd seen = world_->Socket(SOCK_STREAM, AnyOf(host));
+  ASSERT_EQ(Connect(seen, host, 18002), 0);
+  sockaddr_storage here = {}, there = {};
+  socklen_t size = sizeof here;
+  UniqueFd accepted(accept4(peer.get(), reinterpret_cast<sockaddr*>(&there), &size, SOCK_CLOEXEC));
+  ASSERT_TRUE(accepted.valid());
+  ASSERT_EQ(getsockname(seen.get(), reinterpret_cast<sockaddr*>(&here), &size), 0);
+  EXPECT_EQ(memcmp(&here, &there, size), 0);
+  // What is open stays so.
+  ASSERT_TRUE(fabric_->UnmapPort(IPPROTO_TCP, 18000).ok());
+  EXPECT_EQ(Connect(world_->Socket(SOCK_STREAM, AnyOf(host)), host, 18000), ECONNREFUSED);
+  EXPECT_EQ(Echo(client), 0);
 }
 
 void FabricFixture::SetUplinkMtu(uint32_t mtu) {

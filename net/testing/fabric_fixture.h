@@ -38,6 +38,9 @@ class FabricFixture : public ::testing::Test {
                       bool internet);
   // Sends "ping" and hears it; 0 or errno.
   static int Echo(const UniqueFd& socket);
+  // That a port of the host's at `host` leads to one of a guest's at `inner` while it is mapped, to
+  // nobody afterwards, and others never; whatever the guest's policy says.
+  void ExpectMappedPort(const std::string& host, const std::string& inner);
   static void SetUplinkMtu(uint32_t mtu);
   // Sends `size` bytes to who accepts the connection from `listener`, and says how many came.
   static size_t Deliver(const UniqueFd& listener, const UniqueFd& socket, size_t size);

@@ -195,6 +195,12 @@ Frame6 ProgramFixture::In6(uint8_t protocol, const char* source, uint16_t port, 
   return frame;
 }
 
+void ProgramFixture::MapPort(uint8_t protocol, uint16_t host_port, uint32_t number, uint16_t port) {
+  bpf::port_key key = {htons(host_port), protocol, 0};
+  bpf::port_target target = {number, slot(number)->epoch, htons(port), 0};
+  ASSERT_EQ(bpf_map_update_elem(programs_->maps().ports, &key, &target, BPF_ANY), 0);
+}
+
 uint64_t ProgramFixture::Count(bpf::reason reason) {
   std::vector<uint64_t> counts(1024);  // one for each processor there could be
   uint32_t key = reason;

@@ -57,6 +57,8 @@ class ProgramFixture : public ::testing::Test {
   void SetPolicy(uint32_t slot, const Policy& policy);
   void SetPolicy(uint32_t slot, const std::vector<std::string>& allow,
                  const std::vector<std::string>& deny, bool internet);
+  // Leads a port of the host's to one of a slot's guest.
+  void MapPort(uint8_t protocol, uint16_t host_port, uint32_t number, uint16_t port);
   bpf::slot* slot(uint32_t number) { return &programs_->slots()[number]; }
   // How often a reason was given so far.
   static uint64_t Count(bpf::reason reason);
