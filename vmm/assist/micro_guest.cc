@@ -122,6 +122,7 @@ Status MicroGuest::StartUser() {
 
 Status MicroGuest::Enter(uint64_t rip, uint64_t rsp, uint16_t code, uint16_t data,
                          uint8_t privilege) {
+  if (vcpu_->runs() != 0) CUBE_TRY(vcpu_->FinishExit());
   CUBE_ASSIGN(kvm_sregs * sregs, vcpu_->mutable_sregs());
   sregs->cr0 = kCr0ProtectionEnable | kCr0MonitorCoprocessor | kCr0ExtensionType |
                kCr0NumericError | kCr0WriteProtect | kCr0Paging;

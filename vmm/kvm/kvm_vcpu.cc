@@ -44,6 +44,13 @@ Status KvmVcpu::Run() {
   return OkStatus();
 }
 
+Status KvmVcpu::FinishExit() {
+  RequestExit();
+  Status run = Run();
+  ClearExitRequest();
+  return run;
+}
+
 Result<const kvm_regs*> KvmVcpu::regs() {
   if (!have_regs_) {
     if (ioctl(fd_.get(), KVM_GET_REGS, &regs_) < 0) return ErrnoError("KVM_GET_REGS");

@@ -55,6 +55,10 @@ class KvmVcpu {
   // signal. Any thread.
   void RequestExit() { __atomic_store_n(&run()->immediate_exit, 1, __ATOMIC_SEQ_CST); }
   void ClearExitRequest() { __atomic_store_n(&run()->immediate_exit, 0, __ATOMIC_SEQ_CST); }
+  // Has KVM finish the instruction whose exit Run() returned with, and nothing else (KVM API 5,
+  // immediate_exit). What is set of a vCPU before that may be changed by it: where the processor runs
+  // ring 0, an OUT steps over itself only now, and does so as well at the same RIP of other code.
+  Status FinishExit();
 
   Result<const kvm_regs*> regs();
   Result<const kvm_sregs*> sregs();
