@@ -1,5 +1,6 @@
 #include <netinet/icmp6.h>
 #include <netinet/in.h>
+#include <poll.h>
 
 #include <cstring>
 #include <random>
@@ -42,6 +43,47 @@ TEST_F(Ipv6TrafficTest, TcpAndDatagrams) {
   // Both families at once.
   EchoServer v4(world_->Socket(SOCK_STREAM, kWorld, 80));
   EXPECT_EQ(TryTcp(*guest, kWorld, 80), 0);
+}
+
+TEST_F(Ipv6TrafficTest, DatagramsAndTheirFragments) {
+  EchoServer server(world_->Socket(SOCK_DGRAM, kWorld6, 9000));
+  auto guest = Guest("one"), other = Guest("two");
+  UniqueFd socket = guest->space().Socket(SOCK_DGRAM, "::");
+  ASSERT_EQ(Connect(socket, kWorld6, 9000), 0);
+  ExpectDatagrams(socket);
+  // By a port of the host's, and from the host.
+  EchoServer inner(other->space().Socket(SOCK_DGRAM, kGuest6, 9000));
+  ASSERT_TRUE(fabric_->MapPort("two", {kUdp, 18000, 9000}).ok());
+  UniqueFd client = world_->Socket(SOCK_DGRAM, "::");
+  ASSERT_EQ(Connect(client, kHost6, 18000), 0);
+  ExpectDatagrams(client);
+  UniqueFd host = host_->Socket(SOCK_DGRAM, "::");
+  std::string address = AddressText(fabric_->HostAddress6(*fabric_->SlotOf("two")));
+  ASSERT_EQ(Connect(host, address, 9000), 0);
+  ExpectDatagrams(host);
+}
+
+TEST_F(Ipv6TrafficTest, ASmallerPathIsFoundOutByFragments) {
+  UniqueFd server = world_->Socket(SOCK_DGRAM, kWorld6, 9000);
+  auto guest = Guest("one");
+  UniqueFd socket = guest->space().Socket(SOCK_DGRAM, "::");
+  ASSERT_EQ(Connect(socket, kWorld6, 9000), 0);
+  SetUplinkMtu(1300);
+  ASSERT_TRUE(fabric_->RefreshAddresses().ok());
+  // The first one's parts are too long, of which the guest is told.
+  Bytes sent(4000, 'x'), heard(65536);
+  ASSERT_EQ(send(socket.get(), sent.data(), sent.size(), 0), 4000);
+  pollfd told = {socket.get(), 0, 0};
+  ASSERT_EQ(poll(&told, 1, 10'000), 1);
+  int failed = 0, mtu = 0;
+  socklen_t size = sizeof failed;
+  ASSERT_EQ(getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &failed, &size), 0);
+  EXPECT_EQ(failed, EMSGSIZE);
+  ASSERT_EQ(getsockopt(socket.get(), IPPROTO_IPV6, IPV6_MTU, &mtu, &size), 0);
+  EXPECT_EQ(mtu, 1300);
+  ASSERT_EQ(send(socket.get(), sent.data(), sent.size(), 0), 4000);
+  EXPECT_EQ(recv(server.get(), heard.data(), heard.size(), 0), 4000);
+  SetUplinkMtu(1500);
 }
 
 TEST_F(Ipv6TrafficTest, Ping) {
@@ -245,7 +287,8 @@ TEST_F(Ipv6TrafficTest, NothingForgedGetsOut) {
   ASSERT_TRUE(probe());
   FrameListener world(*world_, "world"), inside(*host_, "t-host"), other(*host_, "t-peer");
   std::mt19937 random(20260727);
-  const Bytes seeds[] = {good.Build(), Solicitation(kGuest6, kGateway6).Build(),
+  const Bytes seeds[] = {good.Build(),
+                         Solicitation(kGuest6, kGateway6).Build(),
                          [&] {
                            Frame6 frame = good;
                            frame.protocol = kTcp;
@@ -257,9 +300,11 @@ TEST_F(Ipv6TrafficTest, NothingForgedGetsOut) {
                            frame.icmp_type = 1;
                            frame.payload = Bytes(60, 0x60);
                            return frame.Build();
-                         }()};
+                         }(),
+                         good.Part(0, 8).Build(),
+                         good.Part(8, 8).Build()};
   for (int i = 0; i < 20'000; ++i) {
-    Bytes frame = seeds[random() % 4];
+    Bytes frame = seeds[random() % std::size(seeds)];
     for (uint32_t n = random() % 4; n > 0; --n) {
       size_t from = random() % 2 == 0 ? 0 : 14;
       frame[from + random() % (frame.size() - from)] = static_cast<uint8_t>(random());

@@ -20,6 +20,7 @@
 #include "base/unique_fd.h"
 #include "net/bpf/fabric6_bpf.skel.h"
 #include "net/bpf/fabric_bpf.skel.h"
+#include "net/bpf/fragments6_bpf.skel.h"
 
 namespace cube::net {
 namespace {
@@ -165,10 +166,19 @@ Status NotTaken(int failed, const Hearing& hearing) {
 
 // Of both families' maps with these names each has its own.
 bool IsOfFamily(const char* name) {
-  for (const char* own : {"flows", "reverse", "rules", "fixed", "opened"}) {
+  for (const char* own : {"flows", "reverse", "rules", "fixed", "opened", "fragments"}) {
     if (strcmp(own, name) == 0) return true;
   }
   return false;
+}
+
+// Has a map be the one of that name of programs that were loaded before, if they have it.
+Status ShareMap(bpf_map* map, const bpf_object* with) {
+  const char* name = bpf_map__name(map);
+  bpf_map* shared = bpf_object__find_map_by_name(with, name);
+  if (shared == nullptr || bpf_map__is_internal(map)) return OkStatus();
+  if (bpf_map__reuse_fd(map, bpf_map__fd(shared)) == 0) return OkStatus();
+  return ErrnoError("sharing the network's map %s", name);
 }
 
 Status Attach(uint32_t index, bpf_tc_attach_point where, int program, uint32_t priority,
@@ -242,17 +252,12 @@ Status Programs::LoadIpv6(const std::string& place, bool carried) {
   if (skeleton6_ == nullptr) return ErrnoError("opening the network programs for IPv6");
   bpf_map* map;
   bpf_object__for_each_map(map, skeleton6_->obj) {
-    const char* name = bpf_map__name(map);
-    bpf_map* shared = bpf_object__find_map_by_name(skeleton_->obj, name);
-    if (IsOfFamily(name)) {
-      if (!carried) bpf_map__set_max_entries(map, kFewEntries);
-      if (carried) {
-        CUBE_TRY(PinMap(map, place, "6"));
-      }
-    } else if (shared == nullptr || bpf_map__is_internal(map)) {
-      continue;  // the programs' own
-    } else if (bpf_map__reuse_fd(map, bpf_map__fd(shared)) != 0) {
-      return ErrnoError("sharing the network's map %s", name);
+    if (!IsOfFamily(bpf_map__name(map))) {
+      CUBE_TRY(ShareMap(map, skeleton_->obj));
+    } else if (carried) {
+      CUBE_TRY(PinMap(map, place, "6"));
+    } else {
+      bpf_map__set_max_entries(map, kFewEntries);
     }
   }
   skeleton6_->rodata->carried = carried;
@@ -261,23 +266,50 @@ Status Programs::LoadIpv6(const std::string& place, bool carried) {
   const auto& maps = skeleton6_->maps;
   if (carried) {
     maps6_ = {bpf_map__fd(maps.flows), bpf_map__fd(maps.reverse), bpf_map__fd(maps.rules),
-              bpf_map__fd(maps.fixed), bpf_map__fd(maps.opened)};
+              bpf_map__fd(maps.fixed), bpf_map__fd(maps.opened),  bpf_map__fd(maps.fragments)};
   }
-  const bpf_program* programs[bpf::FAMILY_PROGRAMS] = {};
-  programs[bpf::FAMILY_SANDBOX] = skeleton6_->progs.from_sandbox6;
-  programs[bpf::FAMILY_WORLD] = skeleton6_->progs.from_world6;
-  programs[bpf::FAMILY_HOST] = skeleton6_->progs.from_host6;
-  for (uint32_t which = 0; which < bpf::FAMILY_PROGRAMS; ++which) {
-    int program = bpf_program__fd(programs[which]);
-    if (bpf_map_update_elem(bpf_map__fd(skeleton_->maps.families), &which, &program, BPF_ANY) !=
-        0) {
+  const auto& progs = skeleton6_->progs;
+  CUBE_TRY(
+      HandOver(bpf::FAMILY_SANDBOX, {progs.from_sandbox6, progs.from_world6, progs.from_host6}));
+  if (carried) return LoadFragments();
+  // Those of a daemon before this one.
+  for (uint32_t which = bpf::FAMILY_SANDBOX_FRAGMENT; which < bpf::FAMILY_PROGRAMS; ++which) {
+    bpf_map_delete_elem(families(), &which);
+  }
+  return OkStatus();
+}
+
+Status Programs::LoadFragments() {
+  Hearing hearing;
+  fragments6_ = fragments6_bpf__open();
+  if (fragments6_ == nullptr) return ErrnoError("opening the network programs for fragments");
+  bpf_map* map;
+  bpf_object__for_each_map(map, fragments6_->obj) {
+    bool is_of_family = IsOfFamily(bpf_map__name(map));
+    CUBE_TRY(ShareMap(map, is_of_family ? skeleton6_->obj : skeleton_->obj));
+  }
+  int loaded = fragments6_bpf__load(fragments6_);
+  if (loaded != 0) return NotTaken(loaded, hearing);
+  const auto& progs = fragments6_->progs;
+  return HandOver(
+      bpf::FAMILY_SANDBOX_FRAGMENT,
+      {progs.from_sandbox6_fragment, progs.from_world6_fragment, progs.from_host6_fragment});
+}
+
+Status Programs::HandOver(uint32_t first, const bpf_program* const (&programs)[3]) {
+  uint32_t which = first;
+  for (const bpf_program* one : programs) {
+    int program = bpf_program__fd(one);
+    if (bpf_map_update_elem(families(), &which, &program, BPF_ANY) != 0) {
       return ErrnoError("handing IPv6 over to its program");
     }
+    ++which;
   }
   return OkStatus();
 }
 
 Programs::~Programs() {
+  fragments6_bpf__destroy(fragments6_);
   fabric6_bpf__destroy(skeleton6_);
   fabric_bpf__destroy(skeleton_);
 }

@@ -9,8 +9,10 @@
 #include "base/result.h"
 #include "net/bpf/maps.h"
 
+struct bpf_program;
 struct fabric_bpf;
 struct fabric6_bpf;
+struct fragments6_bpf;
 
 namespace cube::net {
 
@@ -41,7 +43,7 @@ class Programs {
   const Maps& maps() const { return maps_; }
   // Likewise those that IPv6 has of its own; -1 if there is none.
   struct Maps6 {
-    int flows = -1, reverse = -1, rules = -1, fixed = -1, opened = -1;
+    int flows = -1, reverse = -1, rules = -1, fixed = -1, opened = -1, fragments = -1;
   };
   const Maps6& maps6() const { return maps6_; }
   bool ipv6() const { return maps6_.flows >= 0; }
@@ -61,9 +63,14 @@ class Programs {
   explicit Programs(fabric_bpf* skeleton) : skeleton_(skeleton) {}
   // `place`: where maps are pinned, or empty. `carried`: else everything is refused.
   Status LoadIpv6(const std::string& place, bool carried);
+  // Those of IPv6 for fragments; without them fragments are refused.
+  Status LoadFragments();
+  // Makes these what the programs before hand over to by `first` and the numbers after it.
+  Status HandOver(uint32_t first, const bpf_program* const (&programs)[3]);
 
   fabric_bpf* skeleton_;
   fabric6_bpf* skeleton6_ = nullptr;
+  fragments6_bpf* fragments6_ = nullptr;
   Maps maps_ = {};
   Maps6 maps6_;
   Mapping slots_;

@@ -47,14 +47,7 @@ TEST_F(TrafficTest, DatagramsAndTheirFragments) {
   int off = IP_PMTUDISC_DONT;
   setsockopt(socket.get(), IPPROTO_IP, IP_MTU_DISCOVER, &off, sizeof off);
   ASSERT_EQ(Connect(socket, kWorld, 9000), 0);
-  for (size_t size : {1, 1472, 1473, 3000, 8000, 60000}) {
-    Bytes sent(size, static_cast<uint8_t>(size)), heard(65536);
-    ASSERT_EQ(send(socket.get(), sent.data(), size, 0), static_cast<ssize_t>(size));
-    ssize_t n = recv(socket.get(), heard.data(), heard.size(), 0);
-    ASSERT_EQ(n, static_cast<ssize_t>(size));
-    heard.resize(size);
-    EXPECT_EQ(heard, sent);
-  }
+  ExpectDatagrams(socket);
 }
 
 TEST_F(TrafficTest, Ping) {

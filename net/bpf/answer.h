@@ -60,6 +60,8 @@ static __always_inline int refuse(struct __sk_buff* skb, const struct packet* pa
                                   __u32 ifindex) {
   if (packet->later_fragment || packet->is_error) return TC_ACT_SHOT;
   if (packet->ip.protocol == IPPROTO_TCP) {
+    // A reset that is a part of a segment is none.
+    if (packet->fragmented) return TC_ACT_SHOT;
     if (answer_reset(skb, packet) < 0) return TC_ACT_SHOT;
   } else if (answer_icmp(skb, packet, ERROR_PROHIBITED, 0) < 0) {
     return TC_ACT_SHOT;

@@ -8,7 +8,7 @@
 
 // A header for an answer of `length` bytes of ICMPv6.
 static __always_inline void answer_header(ip_address source, ip_address target, __u32 length,
-                                          __u8 hops, struct ip_header* ip) {
+                                          __u8 hops, struct plain_header* ip) {
   ip->first = bpf_htonl(0x60000000);
   ip->length = bpf_htons(length);
   ip->protocol = IPPROTO_ICMPV6;
@@ -23,13 +23,14 @@ static __always_inline __u16 answer_checksum(ip_address* addresses, __u32 length
   return fold((__u32)bpf_csum_diff(0, 0, (__be32*)addresses, length, pseudo));
 }
 
+#ifndef CUBE_FRAGMENTS
 // Who asks for the gateway is told. Anything else that neighbours and routers say to one another is
 // none of the guest's business; nor is it answered whether an address is somebody's already.
 // REASON_ARP if the answer is in `skb`.
 APART int answer_neighbour(struct __sk_buff* skb) {
   const __u8 guest[6] = CUBE_GUEST_MAC, gateway[6] = CUBE_GATEWAY_MAC;
   struct {
-    struct ip_header ip;
+    struct plain_header ip;
     __u8 type, code;
     __u16 check;
     __u32 flags;
@@ -62,29 +63,31 @@ APART int answer_neighbour(struct __sk_buff* skb) {
   if (set_macs(skb, guest, gateway) < 0) return REASON_MALFORMED;
   return REASON_ARP;
 }
+#endif
 
 // Makes an ICMPv6 error of a packet: its header and 8 bytes are quoted. `extra`: the error's last
 // 32 bits.
 APART int answer_icmp(struct __sk_buff* skb, const struct packet* packet, __u32 code, __u32 extra) {
   const __u8 guest[6] = CUBE_GUEST_MAC, gateway[6] = CUBE_GATEWAY_MAC;
   struct {
-    struct ip_header ip;
+    struct plain_header ip;
     __u8 type, code;
     __u16 check;
     __u32 extra;
     struct ip_header quoted;
     __u8 quoted_l4[8];
   } answer;
-  // Not of an error (RFC 4443 section 2.4).
-  if (!packet || packet->is_error) return -1;
+  // Not of an error (RFC 4443 section 2.4); of a datagram's parts the first one has ports.
+  if (!packet || packet->is_error || packet->later_fragment) return -1;
+  const __u32 length = sizeof(answer) - sizeof(answer.ip);
   __builtin_memset(&answer, 0, sizeof(answer));
   if (bpf_skb_load_bytes(skb, L4, answer.quoted_l4, 8) < 0) return -1;
   answer.quoted = packet->ip;
   answer.type = code >> 8;
   answer.code = code & 0xff;
   answer.extra = extra;
-  answer_header(GATEWAY_ADDRESS, packet->ip.saddr, 56, 64, &answer.ip);
-  answer.check = answer_checksum(&answer.ip.saddr, BOTH + 56);
+  answer_header(GATEWAY_ADDRESS, packet->ip.saddr, length, 64, &answer.ip);
+  answer.check = answer_checksum(&answer.ip.saddr, BOTH + length);
   if (bpf_skb_change_tail(skb, ETH_HLEN + sizeof(answer), 0) < 0) return -1;
   if (bpf_skb_store_bytes(skb, ETH_HLEN, &answer, sizeof(answer), 0) < 0) return -1;
   return set_macs(skb, guest, gateway);

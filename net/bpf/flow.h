@@ -134,14 +134,14 @@ static __always_inline void drop_flow(const struct flow_key* key, const struct f
   bpf_map_delete_elem(&flows, key);
 }
 
-#ifndef CUBE_IPV6
+#ifdef CARRIES_FRAGMENTS
 static __always_inline void fragment_name(const struct packet* packet, __u32 slot,
                                           struct fragment_key* key) {
   __builtin_memset(key, 0, sizeof(*key));
   key->slot = slot;
   key->source = packet->ip.saddr;
   key->target = packet->ip.daddr;
-  key->identifier = packet->ip.id;
+  key->identifier = fragment_identifier(&packet->ip);
   key->protocol = packet->ip.protocol;
 }
 #endif

@@ -10,6 +10,8 @@
 #include "net/bpf/tables.h"
 
 #define ip_header iphdr
+#define plain_header iphdr
+#define CARRIES_FRAGMENTS
 #define FAMILY 4
 #define L4 (ETH_HLEN + 20)
 #define ICMP_PROTOCOL IPPROTO_ICMP
@@ -33,6 +35,8 @@
 #define ERROR_TTL (ICMP_TIME_EXCEEDED << 8)
 
 static __always_inline int same_address(__u32 a, __u32 b) { return a == b; }
+
+static __always_inline __u32 fragment_identifier(const struct iphdr* ip) { return ip->id; }
 
 static __always_inline int is_icmp_error(__u8 type) {
   return type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER;

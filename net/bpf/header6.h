@@ -10,7 +10,7 @@
 
 #include "net/bpf/tables.h"
 
-struct ip_header {
+struct plain_header {
   __u32 first;  // version, traffic class, flow label
   __u16 length;
   __u8 protocol;  // the next header
@@ -18,8 +18,35 @@ struct ip_header {
   ip_address saddr, daddr;
 };
 
+#ifdef CUBE_FRAGMENTS
+// With the header of a fragment (RFC 8200 section 4.5) behind it, as the only one between.
+struct ip_header {
+  __u32 first;
+  __u16 length;
+  __u8 next;  // IPPROTO_FRAGMENT
+  __u8 ttl;
+  ip_address saddr, daddr;
+  __u8 protocol;
+  __u8 reserved;
+  __u16 fragment;  // offset, and whether more come
+  __u32 identifier;
+};
+#define CARRIES_FRAGMENTS
+#else
+#define ip_header plain_header
+#endif
+
 #define FAMILY 6
-#define L4 (ETH_HLEN + 40)
+#define PLAIN_L4 (ETH_HLEN + 40)
+#define FRAGMENT_HEADER 8
+#ifdef CUBE_FRAGMENTS
+#define L4 (PLAIN_L4 + FRAGMENT_HEADER)
+#else
+#define L4 PLAIN_L4
+#endif
+
+#define FRAGMENT_OFFSET 0xfff8  // bytes
+#define FRAGMENT_MORE 1
 #define ICMP_PROTOCOL IPPROTO_ICMPV6
 
 #define INSIDE6(network, host)                 \
@@ -41,6 +68,12 @@ struct ip_header {
 #define ERROR_PROHIBITED (ICMP_UNREACHABLE << 8 | 1)
 #define ERROR_TOO_BIG (ICMP_TOO_BIG << 8)
 #define ERROR_TTL (ICMP_TIME_EXCEEDED << 8)
+
+#ifdef CUBE_FRAGMENTS
+static __always_inline __u32 fragment_identifier(const struct ip_header* ip) {
+  return ip->identifier;
+}
+#endif
 
 static __always_inline int same_address(ip_address a, ip_address b) {
   return !((a.words[0] ^ b.words[0]) | (a.words[1] ^ b.words[1]) | (a.words[2] ^ b.words[2]) |

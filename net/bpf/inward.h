@@ -105,13 +105,14 @@ static __always_inline int accept_mapped(struct inbound* in) {
   return accept_flow(in, mapped->port, FLOW_IN);
 }
 
-#ifndef CUBE_IPV6
-// Of fragments from outside, all but the first are known by it.
-static __always_inline int later_inward(struct inbound* in) {
+#ifdef CARRIES_FRAGMENTS
+// Of fragments from outside, all but the first are known by it, over which they may not lie.
+APART int later_inward(struct inbound* in) {
   struct fragment_key name;
+  if (!in) return REASON_FRAGMENT;
   fragment_name(&in->packet, 0, &name);
   struct fragment* known = bpf_map_lookup_elem(&fragments, &name);
-  if (!known || in->now > known->until) return REASON_FRAGMENT;
+  if (!known || in->now > known->until || in->packet.edge < known->end) return REASON_FRAGMENT;
   struct slot* slot = get_slot(known->slot);
   if (!slot || slot->epoch != known->generation) return REASON_FRAGMENT;
   in->to.source = known->source;
@@ -121,8 +122,11 @@ static __always_inline int later_inward(struct inbound* in) {
   return REASON_ALLOWED;
 }
 
-static __always_inline void keep_fragment(struct inbound* in, const struct slot* slot) {
+// Remembers a first one, which is to go as `in->to` says.
+APART int keep_inward(struct inbound* in) {
   struct fragment_key name;
+  struct slot* slot = in ? get_slot(in->number) : 0;
+  if (!slot) return 0;
   fragment_name(&in->packet, 0, &name);
   struct fragment fresh = {};
   fresh.until = in->now + CUBE_FRAGMENT_NS;
@@ -130,9 +134,13 @@ static __always_inline void keep_fragment(struct inbound* in, const struct slot*
   fresh.slot = in->number;
   fresh.generation = slot->epoch;
   fresh.identifier = bpf_get_prandom_u32();
+  fresh.end = in->packet.edge;
   in->to.identifier = fresh.identifier;
-  bpf_map_update_elem(&fragments, &name, &fresh, BPF_ANY);
+  return bpf_map_update_elem(&fragments, &name, &fresh, BPF_ANY);
 }
+#else
+static __always_inline int later_inward(struct inbound* in) { return REASON_FRAGMENT; }
+static __always_inline void keep_inward(struct inbound* in) {}
 #endif
 
 // Hands a packet that belongs to a flow to its guest.
@@ -141,9 +149,7 @@ static __always_inline int deliver(struct __sk_buff* skb, struct inbound* in,
   const __u8 guest[6] = CUBE_GUEST_MAC, gateway[6] = CUBE_GATEWAY_MAC;
   struct slot* slot = get_slot(in->number);
   if (!slot || in->packet.ip.ttl <= 1) return TC_ACT_SHOT;
-#ifndef CUBE_IPV6
-  if (in->packet.fragmented && !in->packet.later_fragment) keep_fragment(in, slot);
-#endif
+  if (in->packet.fragmented && !in->packet.later_fragment) keep_inward(in);
   if (rewrite_packet(skb, &in->packet, &in->to) < 0) return TC_ACT_SHOT;
   if (write_macs(skb, guest, gateway) < 0) return TC_ACT_SHOT;
   note(set, &in->packet, in->number, skb->len, 1, REASON_ALLOWED);

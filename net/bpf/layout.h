@@ -34,6 +34,29 @@ struct reverse_key {
   __u8 pad[3];
 };
 
+// Of one datagram's fragments, as its first one came.
+struct fragment_key {
+  __u32 slot;  // 0 from outside
+  ip_address source;
+  ip_address target;
+  __u32 identifier;  // of IPv4 16 bits
+  __u8 protocol;
+  __u8 pad[3];
+};
+
+// How those after the first one go on.
+struct fragment {
+  __u64 until;  // coarse CLOCK_MONOTONIC nanoseconds
+  ip_address source;
+  ip_address target;
+  __u32 slot;
+  __u32 generation;  // outward of the policy, inward of the sandbox (its epoch)
+  __u32 identifier;
+  __u16 end;  // of the first one, bytes: nothing may lie over it
+  __u8 kind;
+  __u8 pad;
+};
+
 // Longest prefix first by generation, then by address.
 struct rule_key {
   __u32 prefix;  // 32 + that of the address

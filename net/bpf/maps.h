@@ -11,7 +11,7 @@
 namespace cube::net::bpf {
 #endif
 
-#define CUBE_LAYOUT 3
+#define CUBE_LAYOUT 4
 
 #define CUBE_MAX_SLOTS 4096
 #define CUBE_MAX_FLOWS 131072
@@ -199,25 +199,6 @@ struct port_target {
   __u16 pad;
 };
 
-struct fragment_key {
-  __u32 slot;  // 0 from outside
-  __u32 source;
-  __u32 target;
-  __u16 identifier;
-  __u8 protocol;
-  __u8 pad;
-};
-struct fragment {
-  __u64 until;
-  __u32 source;
-  __u32 target;
-  __u32 slot;
-  __u32 generation;
-  __u16 identifier;
-  __u8 kind;
-  __u8 pad[5];
-};
-
 // What holds for all sandboxes.
 struct settings {
   __u32 uplink;  // ifindex
@@ -237,8 +218,17 @@ struct settings {
   struct address6 snat6;  // none: IPv6 is refused
 };
 
-// Programs for IPv6, to which those for IPv4 hand over.
-enum family_program { FAMILY_SANDBOX, FAMILY_WORLD, FAMILY_HOST, FAMILY_PROGRAMS };
+// Programs for IPv6, to which those for IPv4 hand over, and those for its fragments, to which these
+// do.
+enum family_program {
+  FAMILY_SANDBOX,
+  FAMILY_WORLD,
+  FAMILY_HOST,
+  FAMILY_SANDBOX_FRAGMENT,
+  FAMILY_WORLD_FRAGMENT,
+  FAMILY_HOST_FRAGMENT,
+  FAMILY_PROGRAMS,
+};
 
 struct trace_event {
   __u64 at;

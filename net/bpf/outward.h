@@ -125,26 +125,29 @@ static __always_inline int track(struct outbound* out, const struct settings* se
 
 static __always_inline int goes_to_world(__u8 kind) { return kind == FLOW_OUT || kind == FLOW_IN; }
 
-#ifndef CUBE_IPV6
-// Fragments of guests that share an address would be taken for one another's by their receiver:
-// they get identifiers of the node's.
-static __always_inline int track_fragment(struct outbound* out, const struct settings* set,
-                                          struct slot* slot, __u8* kind) {
+#ifdef CARRIES_FRAGMENTS
+// A fragment after the first one goes where that has gone, if it does not lie over it.
+APART int follow_outward(struct outbound* out) {
   struct fragment_key name;
+  if (!out) return REASON_FRAGMENT;
   fragment_name(&out->packet, out->number, &name);
-  if (out->packet.later_fragment) {
-    struct fragment* known = bpf_map_lookup_elem(&fragments, &name);
-    if (!known || out->now > known->until || known->generation != (__u32)out->policy) {
-      return REASON_FRAGMENT;
-    }
-    out->to.source = known->source;
-    out->to.target = known->target;
-    out->to.identifier = known->identifier;
-    *kind = known->kind;
-    return REASON_ALLOWED;
+  struct fragment* known = bpf_map_lookup_elem(&fragments, &name);
+  if (!known || out->now > known->until || known->generation != (__u32)out->policy ||
+      out->packet.edge < known->end) {
+    return REASON_FRAGMENT;
   }
-  int reason = track(out, set, slot, kind);
-  if (reason != REASON_ALLOWED) return reason;
+  out->to.source = known->source;
+  out->to.target = known->target;
+  out->to.identifier = known->identifier;
+  out->verdict.kind = known->kind;
+  return REASON_ALLOWED;
+}
+
+// Remembers a first one, which is to go as `out->to` says.
+APART int keep_outward(struct outbound* out, __u32 kind) {
+  struct fragment_key name;
+  if (!out) return 0;
+  fragment_name(&out->packet, out->number, &name);
   struct fragment fresh = {};
   fresh.until = out->now + CUBE_FRAGMENT_NS;
   fresh.source = out->to.source;
@@ -152,10 +155,29 @@ static __always_inline int track_fragment(struct outbound* out, const struct set
   fresh.slot = out->number;
   fresh.generation = out->policy;
   fresh.identifier = bpf_get_prandom_u32();
-  fresh.kind = *kind;
+  fresh.end = out->packet.edge;
+  fresh.kind = kind;
   out->to.identifier = fresh.identifier;
-  bpf_map_update_elem(&fragments, &name, &fresh, BPF_ANY);
-  return REASON_ALLOWED;
+  return bpf_map_update_elem(&fragments, &name, &fresh, BPF_ANY);
+}
+
+// Fragments of guests that share an address would be taken for one another's by their receiver:
+// they get identifiers of the node's.
+static __always_inline int track_fragment(struct outbound* out, const struct settings* set,
+                                          struct slot* slot, __u8* kind) {
+  if (out->packet.later_fragment) {
+    int known = follow_outward(out);
+    *kind = out->verdict.kind;
+    return known;
+  }
+  int reason = track(out, set, slot, kind);
+  if (reason == REASON_ALLOWED && out->packet.fragmented) keep_outward(out, *kind);
+  return reason;
+}
+#else
+static __always_inline int track_fragment(struct outbound* out, const struct settings* set,
+                                          struct slot* slot, __u8* kind) {
+  return track(out, set, slot, kind);
 }
 #endif
 

@@ -32,6 +32,7 @@ struct packet {
   __u16 source_port;  // of ICMP's echo its identifier, in both
   __u16 target_port;
   __u16 checksum;                // of TCP or UDP, as it came
+  __u16 edge;                    // where a first fragment ends, or a later one begins
   __u32 sequence, acknowledged;  // TCP's, network order
   __u32 payload;                 // bytes after TCP's header
   __u8 flags;                    // TCP's
@@ -40,6 +41,7 @@ struct packet {
   __u8 fragmented;
   __u8 is_error;  // an ICMP error, whose ports are those of the packet within, turned round
   __u8 inner_protocol;
+  __u8 inner_skip;          // bytes between that packet's header and its ports
   ip_address inner_target;  // where that packet was going
 };
 

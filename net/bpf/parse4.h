@@ -59,6 +59,7 @@ static __always_inline int parse(struct __sk_buff* skb, struct packet* packet) {
     }
     if (length == 0 || offset + length > 65515) return REASON_FRAGMENT;
     if ((fragment & IP_MORE) && (length & 7)) return REASON_FRAGMENT;
+    packet->edge = packet->later_fragment ? offset : length;
     if (packet->later_fragment) return REASON_ALLOWED;
   }
   if (protocol == IPPROTO_TCP) return parse_tcp(skb, packet, length);

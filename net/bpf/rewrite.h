@@ -12,7 +12,7 @@ struct rewrite {
   __u16 source_port;
   __u16 target_port;
   ip_address inner_target;  // of the packet within an ICMP error, whose source is `target`
-  __u16 identifier;         // of a fragment
+  __u32 identifier;         // of a fragment
 };
 
 static __always_inline __u16 fold(__u64 sum) {
@@ -41,32 +41,35 @@ static __always_inline __u64 difference(__u32 before1, __u32 before2, __u32 afte
 // The packet within an ICMP error.
 APART int rewrite_inner(struct __sk_buff* skb, const struct packet* packet,
                         const struct rewrite* to) {
-  struct {
-    struct ip_header ip;
-    __u16 l4[4];
-  } before, after;
+  struct plain_header before, after;
+  __u16 l4_before[4], l4[4];
   if (!packet || !to) return -1;
+  __u32 l4_at = L4 + 8 + sizeof(before) + packet->inner_skip;
   if (bpf_skb_load_bytes(skb, L4 + 8, &before, sizeof(before)) < 0) return -1;
+  if (bpf_skb_load_bytes(skb, l4_at, l4_before, sizeof(l4_before)) < 0) return -1;
   after = before;
-  after.ip.saddr = to->target;
-  after.ip.daddr = to->inner_target;
-  seal_header(&after.ip);
-  __s64 change = bpf_csum_diff((__be32*)&before.ip.saddr, BOTH, (__be32*)&after.ip.saddr, BOTH, 0);
+  after.saddr = to->target;
+  after.daddr = to->inner_target;
+  seal_header(&after);
+  __builtin_memcpy(l4, l4_before, sizeof(l4));
+  __s64 change = bpf_csum_diff((__be32*)&before.saddr, BOTH, (__be32*)&after.saddr, BOTH, 0);
   if (packet->inner_protocol == ICMP_PROTOCOL) {
-    after.l4[2] = to->target_port;
-    __u64 sum = (__u64)(__u16)~before.l4[1] + (__u16)~before.l4[2] + after.l4[2];
-    after.l4[1] = fold(FAMILY == 6 ? sum + (__u32)change : sum);
+    l4[2] = to->target_port;
+    __u64 sum = (__u64)(__u16)~l4_before[1] + (__u16)~l4_before[2] + l4[2];
+    l4[1] = fold(FAMILY == 6 ? sum + (__u32)change : sum);
   } else {
-    after.l4[0] = to->target_port;
-    after.l4[1] = to->source_port;
-    if (packet->inner_protocol == IPPROTO_UDP && before.l4[3] != 0) {
-      change = bpf_csum_diff((__be32*)before.l4, 4, (__be32*)after.l4, 4, change);
-      after.l4[3] = fold((__u64)(__u32)change + (__u16)~before.l4[3]);
-      if (after.l4[3] == 0) after.l4[3] = 0xffff;
+    l4[0] = to->target_port;
+    l4[1] = to->source_port;
+    if (packet->inner_protocol == IPPROTO_UDP && l4_before[3] != 0) {
+      change = bpf_csum_diff((__be32*)l4_before, 4, (__be32*)l4, 4, change);
+      l4[3] = fold((__u64)(__u32)change + (__u16)~l4_before[3]);
+      if (l4[3] == 0) l4[3] = 0xffff;
     }
   }
   change = bpf_csum_diff((__be32*)&before, sizeof(before), (__be32*)&after, sizeof(after), 0);
+  change = bpf_csum_diff((__be32*)l4_before, sizeof(l4), (__be32*)l4, sizeof(l4), change);
   if (bpf_l4_csum_replace(skb, L4 + ICMP_CHECK_AT, 0, change, 0) < 0) return -1;
+  if (bpf_skb_store_bytes(skb, l4_at, l4, sizeof(l4), 0) < 0) return -1;
   return bpf_skb_store_bytes(skb, L4 + 8, &after, sizeof(after), 0);
 }
 
@@ -124,7 +127,7 @@ static __always_inline int rewrite_echo(struct __sk_buff* skb, __u16 before, __u
 static __always_inline int rewrite_packet(struct __sk_buff* skb, const struct packet* packet,
                                           const struct rewrite* to) {
   // Only that of ICMPv6 is over addresses as well.
-  if (FAMILY == 6 && packet->ip.protocol == ICMP_PROTOCOL &&
+  if (FAMILY == 6 && packet->ip.protocol == ICMP_PROTOCOL && !packet->later_fragment &&
       move_addresses(skb, L4 + ICMP_CHECK_AT, moved_addresses(packet, to), 0) < 0) {
     return -1;
   }
@@ -143,9 +146,7 @@ static __always_inline int rewrite_packet(struct __sk_buff* skb, const struct pa
   ip.saddr = to->source;
   ip.daddr = to->target;
   ip.ttl--;
-#ifndef CUBE_IPV6
-  if (packet->fragmented) ip.id = to->identifier;
-#endif
+  set_identifier(packet, to, &ip);
   seal_header(&ip);
   void* frame = bytes_of(skb, L4);
   if (!frame) return -1;

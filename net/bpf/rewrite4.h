@@ -16,6 +16,11 @@ static __always_inline void seal_header(struct iphdr* ip) {
   ip->check = header_checksum(ip);
 }
 
+static __always_inline void set_identifier(const struct packet* packet, const struct rewrite* to,
+                                           struct iphdr* ip) {
+  if (packet->fragmented) ip->id = to->identifier;
+}
+
 // What the new addresses add to a checksum over them.
 static __always_inline __u64 moved_addresses(const struct packet* packet,
                                              const struct rewrite* to) {

@@ -4,7 +4,15 @@
 // What checksums of IPv6 need when a packet's addresses change. Part of rewrite.h.
 
 // There is none of the header itself.
-static __always_inline void seal_header(struct ip_header* ip) {}
+static __always_inline void seal_header(void* ip) {}
+
+static __always_inline void set_identifier(const struct packet* packet, const struct rewrite* to,
+                                           struct ip_header* ip) {
+#ifdef CUBE_FRAGMENTS
+  // One that is all there is of its datagram (RFC 6946) is nobody's neighbour.
+  ip->identifier = packet->fragmented ? to->identifier : bpf_get_prandom_u32();
+#endif
+}
 
 // What the new addresses add to a checksum over them.
 static __always_inline __u64 moved_addresses(const struct packet* packet,

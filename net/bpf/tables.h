@@ -2,8 +2,8 @@
 #define CUBE_NET_BPF_TABLES_H_
 
 // The maps of the programs. Those with state are pinned by the loader and outlive it. The programs
-// for IPv6 (CUBE_IPV6) have flows, reverse, rules, fixed and opened of their own, and share the
-// rest.
+// for IPv6 (CUBE_IPV6) have flows, reverse, rules, fixed, opened and fragments of their own, and
+// share the rest.
 
 #include <linux/bpf.h>
 // After it.
@@ -33,12 +33,10 @@ TABLE(BPF_MAP_TYPE_LPM_TRIE, struct rule_key, struct rule, CUBE_MAX_RULES, BPF_F
 TABLE(BPF_MAP_TYPE_LPM_TRIE, struct fixed_key, __u32, CUBE_MAX_FIXED, BPF_F_NO_PREALLOC, fixed);
 TABLE(BPF_MAP_TYPE_LRU_HASH, struct opened_key, struct opened, CUBE_MAX_OPENED, 0, opened);
 TABLE(BPF_MAP_TYPE_HASH, struct port_key, struct port_target, CUBE_MAX_PORTS, 0, ports);
-#ifndef CUBE_IPV6
 TABLE(BPF_MAP_TYPE_LRU_HASH, struct fragment_key, struct fragment, CUBE_MAX_FRAGMENTS, 0,
       fragments);
 // A program that is not there is one that refuses.
 TABLE(BPF_MAP_TYPE_PROG_ARRAY, __u32, __u32, FAMILY_PROGRAMS, 0, families);
-#endif
 
 struct meter {
   struct bpf_spin_lock lock;

@@ -125,6 +125,18 @@ int FabricFixture::Echo(const UniqueFd& socket) {
   return n == 4 && memcmp(answer, "ping", 4) == 0 ? 0 : EPROTO;
 }
 
+void FabricFixture::ExpectDatagrams(const UniqueFd& socket) {
+  for (size_t size : {1, 1452, 1453, 1472, 1473, 4000, 8000, 60000}) {
+    Bytes sent(size), heard(65536);
+    for (size_t i = 0; i < size; ++i) sent[i] = static_cast<uint8_t>(size + i * 7 + i / 256);
+    ASSERT_EQ(send(socket.get(), sent.data(), size, 0), static_cast<ssize_t>(size));
+    ssize_t n = recv(socket.get(), heard.data(), heard.size(), 0);
+    ASSERT_EQ(n, static_cast<ssize_t>(size));
+    heard.resize(size);
+    EXPECT_EQ(heard, sent);
+  }
+}
+
 void FabricFixture::ExpectMappedPort(const std::string& host, const std::string& inner) {
   auto guest = Guest("one", Lists({}, {"0.0.0.0/0"}, true));
   EchoServer server(guest->space().Socket(SOCK_STREAM, inner, 8000));

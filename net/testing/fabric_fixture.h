@@ -38,6 +38,8 @@ class FabricFixture : public ::testing::Test {
                       bool internet);
   // Sends "ping" and hears it; 0 or errno.
   static int Echo(const UniqueFd& socket);
+  // Sends datagrams of up to 60,000 bytes to an echo server, and hears all of them as they were.
+  static void ExpectDatagrams(const UniqueFd& socket);
   // That a port of the host's at `host` leads to one of a guest's at `inner` while it is mapped, to
   // nobody afterwards, and others never; whatever the guest's policy says.
   void ExpectMappedPort(const std::string& host, const std::string& inner);

@@ -8,7 +8,8 @@
 namespace cube::net::testing {
 namespace {
 
-constexpr size_t kHeader = 40;
+constexpr size_t kHeader = 40, kFragmentHeader = 8;
+constexpr uint8_t kFragment = 44, kNothing = 59;
 
 void PutAddress(Bytes* bytes, const bpf::address6& address) {
   for (uint32_t word : address.words) Put32(bytes, ntohl(word));
@@ -89,6 +90,40 @@ Bytes Frame6::Build() const {
   return frame;
 }
 
+Frame6 Frame6::Part(size_t offset, size_t size, uint32_t identifier) const {
+  Bytes whole = Packet();
+  size_t from = kHeader + extension.size() + offset;
+  size_t end = std::min(whole.size(), from + size);
+  Frame6 part = *this;
+  part.protocol = kNothing;
+  part.next = kFragment;
+  part.extension = {protocol, 0};
+  Put16(&part.extension, static_cast<uint16_t>(offset | (end < whole.size() ? 1 : 0)));
+  Put32(&part.extension, identifier);
+  part.payload.assign(whole.begin() + static_cast<long>(from),
+                      whole.begin() + static_cast<long>(end));
+  return part;
+}
+
+Bytes Assemble6(const std::vector<Bytes>& frames) {
+  Bytes packet;
+  for (const Bytes& frame : frames) {
+    constexpr size_t kData = 14 + kHeader + kFragmentHeader;
+    if (frame.size() < kData || frame[20] != kFragment) return {};
+    bool is_last = &frame == &frames.back();
+    size_t offset = packet.empty() ? 0 : packet.size() - kHeader;
+    if (Get16(frame, 14 + kHeader + 2) != (offset | (is_last ? 0 : 1))) return {};
+    if (packet.empty()) {
+      packet.assign(frame.begin() + 14, frame.begin() + 14 + kHeader);
+      packet[6] = frame[14 + kHeader];
+    }
+    if (Get32(frame, 58) != Get32(frames[0], 58) || frame[54] != packet[6]) return {};
+    packet.insert(packet.end(), frame.begin() + kData, frame.end());
+  }
+  if (!packet.empty()) Set16(&packet, 4, static_cast<uint16_t>(packet.size() - kHeader));
+  return packet;
+}
+
 Seen6 ReadPacket6(const Bytes& packet, bool cut) {
   Seen6 seen;
   if (packet.size() < kHeader || packet[0] >> 4 != 6) return seen;
@@ -97,13 +132,21 @@ Seen6 ReadPacket6(const Bytes& packet, bool cut) {
   Bytes l4(packet.begin() + kHeader,
            packet.begin() + static_cast<long>(std::min(total, packet.size())));
   seen.protocol = packet[6];
+  if (seen.protocol == kFragment && l4.size() >= kFragmentHeader) {
+    seen.protocol = l4[0];
+    seen.fragment = Get16(l4, 2);
+    seen.identifier = Get32(l4, 4);
+    l4.erase(l4.begin(), l4.begin() + kFragmentHeader);
+  }
   seen.hops = packet[7];
   seen.source = GetAddress(packet, 8);
   seen.target = GetAddress(packet, 24);
   seen.source_port = Get16(l4, 0);
   seen.target_port = Get16(l4, 2);
-  size_t header = 8;
-  if (seen.protocol == 6 && l4.size() >= 20) {
+  size_t header = seen.fragment > 1 ? 0 : 8;
+  if (header == 0) {
+    // Has no more than data.
+  } else if (seen.protocol == 6 && l4.size() >= 20) {
     header = static_cast<size_t>(l4[12] >> 4) * 4;
     seen.sequence = Get32(l4, 4);
     seen.acknowledged = Get32(l4, 8);
@@ -115,7 +158,7 @@ Seen6 ReadPacket6(const Bytes& packet, bool cut) {
     seen.source_port = Get16(l4, 4);
   }
   uint32_t pseudo = PseudoHeader(seen.source, seen.target, seen.protocol, l4.size());
-  seen.valid = cut || Fold(Sum(l4) + pseudo) == 0;
+  seen.valid = cut || seen.fragment != 0 || Fold(Sum(l4) + pseudo) == 0;
   if (l4.size() >= header) seen.payload.assign(l4.begin() + static_cast<long>(header), l4.end());
   return seen;
 }

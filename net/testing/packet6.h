@@ -35,6 +35,9 @@ struct Frame6 {
   Bytes Build() const;
   // From IP's header on.
   Bytes Packet() const;
+  // That fragment of it which has `size` bytes, or what there is, from `offset` on: behind a header
+  // of RFC 8200 section 4.5.
+  Frame6 Part(size_t offset, size_t size, uint32_t identifier = 7) const;
 };
 
 // What a frame says, read by rules of its own; `valid` if its length and checksum are right.
@@ -47,11 +50,16 @@ struct Seen6 {
   uint32_t sequence = 0, acknowledged = 0;
   uint8_t flags = 0, icmp_type = 0, icmp_code = 0;
   uint32_t icmp_rest = 0;
+  uint32_t identifier = 0;  // of a fragment
+  uint16_t fragment = 0;    // its offset in bytes, and 1 if more come
   Bytes payload;
 };
 Seen6 Read6(const Bytes& frame);
 // A packet without an Ethernet header; one within an ICMPv6 error may be cut short.
 Seen6 ReadPacket6(const Bytes& packet, bool cut = false);
+
+// The packet of fragments that lie one behind the other; empty if they do not.
+Bytes Assemble6(const std::vector<Bytes>& frames);
 
 // A solicitation of RFC 4861, with the asker's MAC as its option.
 Frame6 Solicitation(const char* asker, const char* wanted);

@@ -119,11 +119,12 @@ void ProgramFixture::SetPolicy(uint32_t number, const std::vector<std::string>& 
   SetPolicy(number, *policy);
 }
 
-Outcome ProgramFixture::Run(int program, const Bytes& frame, uint32_t ifindex) {
+Outcome ProgramFixture::Run(int program, const Bytes& frame, uint32_t ifindex, uint32_t segment) {
   Outcome outcome;
   outcome.frame.resize(4096 + frame.size());
   __sk_buff context = {};
   context.ifindex = ifindex;
+  context.gso_size = segment;
   LIBBPF_OPTS(bpf_test_run_opts, options);
   options.data_in = frame.data();
   options.data_size_in = static_cast<uint32_t>(frame.size());

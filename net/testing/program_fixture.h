@@ -46,7 +46,8 @@ class ProgramFixture : public ::testing::Test {
   Outcome FromWorld(const Bytes& frame);
   Outcome FromHost(const Bytes& frame);
   Outcome Early(const Bytes& frame);
-  static Outcome Run(int program, const Bytes& frame, uint32_t ifindex);
+  // `segment`: how much of the frame a device is to send at once; 0: all.
+  static Outcome Run(int program, const Bytes& frame, uint32_t ifindex, uint32_t segment = 0);
 
   static Frame6 Out6(uint8_t protocol, const char* target, uint16_t port, uint16_t from = 4000);
   static Frame6 In6(uint8_t protocol, const char* source, uint16_t port, uint16_t to);
