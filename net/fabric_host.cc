@@ -91,7 +91,7 @@ Status Fabric::SetUpHostIpv6(const std::string& device) {
     host_lacks_ipv6_ = open.error().message();
     return OkStatus();
   }
-  return netlink_.AddAddress6(settings_.host, ToWire(kHostAddress6), kHostPrefix6);
+  return netlink_.AddAddress(settings_.host, ToWire(kHostAddress6), kHostPrefix6);
 }
 
 Status Fabric::FindUplink() {

@@ -10,9 +10,6 @@
 namespace cube::net::testing {
 namespace {
 
-constexpr uint8_t kTcp = 6, kUdp = 17;
-constexpr uint8_t kFin = 0x11, kSyn = 0x02, kSynAck = 0x12, kRst = 0x04, kAck = 0x10;
-
 class FlowsTest : public ProgramFixture {
  protected:
   const uint32_t self_ = Address("203.0.113.1");

@@ -11,7 +11,6 @@
 namespace cube::net::testing {
 namespace {
 
-constexpr uint8_t kTcp = 6, kUdp = 17;
 constexpr uint8_t kGuestMac[6] = {0x02, 0xcb, 0, 0, 0, 0x15};
 
 class HostileTest : public FabricFixture {

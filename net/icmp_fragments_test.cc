@@ -8,8 +8,6 @@
 namespace cube::net::testing {
 namespace {
 
-constexpr uint8_t kTcp = 6, kUdp = 17, kIcmp = 1;
-
 class IcmpFragmentsTest : public ProgramFixture {
  protected:
   const uint32_t self_ = Address("203.0.113.1");

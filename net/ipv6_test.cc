@@ -11,19 +11,10 @@
 namespace cube::net::testing {
 namespace {
 
-constexpr uint8_t kTcp = 6, kUdp = 17;
-constexpr uint8_t kSyn = 0x02;
-constexpr char kThere[] = "2001:db8:80::80";
-constexpr char kGuest[] = "fdcb:6375:6265::15", kGateway[] = "fdcb:6375:6265::16";
-constexpr char kSelf[] = "2001:db8:1::1";
-constexpr char kHost[] = "fdcb:6375:6265:1::1", kSlot1[] = "fdcb:6375:6265:1::2";
-const Bytes kGuestMac = {0x02, 0xcb, 0, 0, 0, 0x15};
-const Bytes kGatewayMac = {0x02, 0xcb, 0, 0, 0, 0x16};
-
 class Ipv6Test : public ProgramFixture {
  protected:
   Outcome Send(uint8_t flags) {
-    Frame6 frame = Out6(kTcp, kThere, 80);
+    Frame6 frame = Out6(kTcp, kWorld6, 80);
     frame.flags = flags;
     return FromSandbox(frame.Build());
   }
@@ -41,9 +32,9 @@ class Ipv6Test : public ProgramFixture {
 };
 
 TEST_F(Ipv6Test, TheGatewayIsFound) {
-  for (const char* asker : {kGuest, "fe80::cb:ff:fe00:15"}) {
+  for (const char* asker : {kGuest6, "fe80::cb:ff:fe00:15"}) {
     for (bool with_option : {true, false}) {
-      Frame6 ask = Solicitation(asker, kGateway);
+      Frame6 ask = Solicitation(asker, kGateway6);
       if (!with_option) ask.payload.resize(16);
       Outcome answer = FromSandbox(ask.Build());
       EXPECT_EQ(answer.action, kRedirect);
@@ -51,12 +42,12 @@ TEST_F(Ipv6Test, TheGatewayIsFound) {
       EXPECT_TRUE(seen.valid);
       EXPECT_EQ(seen.target_mac, kGuestMac);
       EXPECT_EQ(seen.source_mac, kGatewayMac);
-      EXPECT_EQ(seen.source, Address6(kGateway));
+      EXPECT_EQ(seen.source, Address6(kGateway6));
       EXPECT_EQ(seen.target, Address6(asker));
       EXPECT_EQ(seen.hops, 255);
       EXPECT_EQ(seen.icmp_type, 136);
       EXPECT_EQ(seen.icmp_rest, 0xe0000000);
-      Bytes expected = Solicitation(asker, kGateway).payload;
+      Bytes expected = Solicitation(asker, kGateway6).payload;
       expected[16] = 2;
       std::copy(kGatewayMac.begin(), kGatewayMac.end(), expected.begin() + 18);
       EXPECT_EQ(seen.payload, expected);
@@ -64,8 +55,8 @@ TEST_F(Ipv6Test, TheGatewayIsFound) {
     }
   }
   // It is asked again later, and then by its own address.
-  Frame6 again = Solicitation(kGuest, kGateway);
-  again.target = Address6(kGateway);
+  Frame6 again = Solicitation(kGuest6, kGateway6);
+  again.target = Address6(kGateway6);
   std::copy(kGatewayMac.begin(), kGatewayMac.end(), again.target_mac);
   EXPECT_EQ(FromSandbox(again.Build()).action, kRedirect);
 }
@@ -78,8 +69,8 @@ TEST_F(Ipv6Test, OtherDiscoveryIsRefused) {
   } const kCases[] = {
       {"whose is this address", bpf::REASON_SOURCE, [](Frame6* f) { f->source = {}; }},
       {"in the gateway's name", bpf::REASON_SOURCE,
-       [](Frame6* f) { f->source = Address6(kGateway); }},
-      {"in another's name", bpf::REASON_SOURCE, [](Frame6* f) { f->source = Address6(kThere); }},
+       [](Frame6* f) { f->source = Address6(kGateway6); }},
+      {"in another's name", bpf::REASON_SOURCE, [](Frame6* f) { f->source = Address6(kWorld6); }},
       {"another's MAC", bpf::REASON_SOURCE, [](Frame6* f) { f->source_mac[5] = 0x99; }},
       {"an advertisement", bpf::REASON_SOURCE, [](Frame6* f) { f->icmp_type = 136; }},
       {"a router is asked for", bpf::REASON_SOURCE, [](Frame6* f) { f->icmp_type = 133; }},
@@ -89,15 +80,15 @@ TEST_F(Ipv6Test, OtherDiscoveryIsRefused) {
       {"a code", bpf::REASON_MALFORMED, [](Frame6* f) { f->icmp_code = 1; }},
       {"cut short", bpf::REASON_MALFORMED, [](Frame6* f) { f->payload.resize(15); }},
       {"for another", bpf::REASON_SOURCE,
-       [](Frame6* f) { *f = Solicitation(kGuest, "fdcb:6375:6265::1:16"); }},
+       [](Frame6* f) { *f = Solicitation(kGuest6, "fdcb:6375:6265::1:16"); }},
       {"for itself", bpf::REASON_SOURCE,
        [](Frame6* f) {
-         Frame6 self = Solicitation(kGuest, kGuest);
+         Frame6 self = Solicitation(kGuest6, kGuest6);
          f->payload = self.payload;
        }},
   };
   for (const auto& each : kCases) {
-    Frame6 frame = Solicitation(kGuest, kGateway);
+    Frame6 frame = Solicitation(kGuest6, kGateway6);
     each.change(&frame);
     ExpectRefused(frame.Build(), each.reason, each.what);
     EXPECT_EQ(FromSandbox(frame.Build()).action, kShot) << each.what;
@@ -105,7 +96,7 @@ TEST_F(Ipv6Test, OtherDiscoveryIsRefused) {
 }
 
 TEST_F(Ipv6Test, FramesFromElsewhereAreRefused) {
-  EXPECT_EQ(FromSandbox(Out6(kUdp, kThere, 53).Build()).action, kRedirect);
+  EXPECT_EQ(FromSandbox(Out6(kUdp, kWorld6, 53).Build()).action, kRedirect);
   struct {
     const char* what;
     void (*change)(Frame6*);
@@ -116,16 +107,16 @@ TEST_F(Ipv6Test, FramesFromElsewhereAreRefused) {
       {"to the gateway's group",
        [](Frame6* f) { memcpy(f->target_mac, "\x33\x33\xff\0\0\x16", 6); }},
       {"link-local", [](Frame6* f) { f->source = Address6("fe80::cb:ff:fe00:15"); }},
-      {"the gateway's", [](Frame6* f) { f->source = Address6(kGateway); }},
-      {"the host's", [](Frame6* f) { f->source = Address6(kHost); }},
-      {"the uplink's", [](Frame6* f) { f->source = Address6(kSelf); }},
+      {"the gateway's", [](Frame6* f) { f->source = Address6(kGateway6); }},
+      {"the host's", [](Frame6* f) { f->source = Address6(kHost6); }},
+      {"the uplink's", [](Frame6* f) { f->source = Address6(kSelf6); }},
       {"none", [](Frame6* f) { f->source = {}; }},
       {"loopback", [](Frame6* f) { f->source = Address6("::1"); }},
       {"mapped", [](Frame6* f) { f->source = Address6("::ffff:169.254.0.21"); }},
       {"one bit off", [](Frame6* f) { f->source = Address6("fdcb:6375:6265::1:15"); }},
   };
   for (const auto& each : kCases) {
-    Frame6 frame = Out6(kUdp, kThere, 53);
+    Frame6 frame = Out6(kUdp, kWorld6, 53);
     each.change(&frame);
     EXPECT_TRUE(Gives(bpf::REASON_SOURCE, [&] {
       EXPECT_EQ(FromSandbox(frame.Build()).action, kShot) << each.what;
@@ -160,7 +151,7 @@ TEST_F(Ipv6Test, HeadersThatCannotBeAndThoseBetween) {
       {"ICMP of IPv4", bpf::REASON_PROTOCOL, [](Bytes* f) { (*f)[20] = 1; }},
   };
   for (const auto& each : kCases) {
-    Bytes frame = Out6(kTcp, kThere, 80).Build();
+    Bytes frame = Out6(kTcp, kWorld6, 80).Build();
     each.change(&frame);
     ExpectRefused(frame, each.reason, each.what);
     EXPECT_EQ(FromSandbox(frame).action, kShot) << each.what;
@@ -168,16 +159,16 @@ TEST_F(Ipv6Test, HeadersThatCannotBeAndThoseBetween) {
   // Extension headers that are all right by themselves are not carried either, but for those of
   // fragments: this one has no first one.
   for (uint8_t next : {0, 43, 44, 60}) {
-    Frame6 frame = Out6(kTcp, kThere, 80);
+    Frame6 frame = Out6(kTcp, kWorld6, 80);
     frame.next = next;
     frame.extension = {kTcp, 0, 1, 4, 0, 0, 0, 0};
     EXPECT_EQ(FromSandbox(frame.Build()).action, kShot) << +next;
   }
-  Frame6 bare = Out6(kUdp, kThere, 53);
+  Frame6 bare = Out6(kUdp, kWorld6, 53);
   bare.udp_checksum = false;
   ExpectRefused(bare.Build(), bpf::REASON_MALFORMED, "UDP without a checksum");
   for (uint8_t type : {0, 100, 127, 130, 131, 132, 138, 143, 255}) {
-    Frame6 frame = Out6(kIcmp6, kThere, 0);
+    Frame6 frame = Out6(kIcmp6, kWorld6, 0);
     frame.icmp_type = type;
     ExpectRefused(frame.Build(), bpf::REASON_PROTOCOL, Format("ICMPv6 %u", type));
   }
@@ -193,18 +184,18 @@ TEST_F(Ipv6Test, TheFixedSetNoPolicyOpens) {
                              "2001:20::1",   "2002:808:808::1",
                              "4000::1",      "fc00::1",
                              "fd00::1",      "fdcb:6375:6265::15",
-                             kHost,          kSlot1,
+                             kHost6,         kSlot6,
                              "fe80::1",      "fe80::cb:ff:fe00:15",
                              "febf::1",      "fec0::1",
                              "feff::1",      "ff02::1",
                              "ff05::2",      "ff0e::1",
-                             kSelf}) {
+                             kSelf6}) {
     for (uint8_t protocol : {kTcp, kUdp, kIcmp6}) {
       ExpectRefused(Out6(protocol, target, 80).Build(), bpf::REASON_FIXED, target);
     }
   }
-  ExpectRefused(Out6(kTcp, kGateway, 53).Build(), bpf::REASON_HOST, "the gateway");
-  ExpectRefused(Out6(kUdp, kGateway, 53).Build(), bpf::REASON_HOST, "the gateway");
+  ExpectRefused(Out6(kTcp, kGateway6, 53).Build(), bpf::REASON_HOST, "the gateway");
+  ExpectRefused(Out6(kUdp, kGateway6, 53).Build(), bpf::REASON_HOST, "the gateway");
   // But for what the operator has excepted, as far as a policy opens that.
   EXPECT_EQ(FromSandbox(Out6(kTcp, "fd09::1", 80).Build()).action, kRedirect);
   EXPECT_EQ(FromSandbox(Out6(kTcp, "2606:4700::1111", 80).Build()).seen6.target,
@@ -220,40 +211,40 @@ TEST_F(Ipv6Test, AllowBeatsDenyBeatsTheDefault) {
     uint16_t port;
     bool open;
   } const kCases[] = {
-      {{}, {}, true, kThere, kTcp, 80, true},
-      {{}, {}, false, kThere, kTcp, 80, false},
-      {{}, {"0.0.0.0/0"}, true, kThere, kTcp, 80, false},  // everything else is denied by it
-      {{"0.0.0.0/0"}, {"0.0.0.0/0"}, true, kThere, kTcp, 80, false},
-      {{}, {"::/0"}, true, kThere, kTcp, 80, false},
-      {{kThere}, {"::/0"}, true, kThere, kTcp, 80, true},
-      {{kThere}, {"::/0"}, true, "2001:db8:80::81", kTcp, 80, false},
-      {{"2001:db8::/32"}, {kThere}, false, kThere, kTcp, 80, true},
-      {{"[2001:db8::/32]:443/tcp"}, {"::/0"}, true, kThere, kTcp, 443, true},
-      {{"[2001:db8::/32]:443/tcp"}, {"::/0"}, true, kThere, kTcp, 80, false},
-      {{"[2001:db8::/32]:443/tcp"}, {"::/0"}, true, kThere, kUdp, 443, false},
-      {{}, {"[::/0]:25"}, true, kThere, kTcp, 25, false},
-      {{}, {"[::/0]:25"}, true, kThere, kTcp, 80, true},
-      {{}, {"2001:db8:80::/47"}, true, kThere, kTcp, 80, false},
-      {{}, {"2001:db8:82::/47"}, true, kThere, kTcp, 80, true},
-      {{"2001:db8:80::80/128"}, {"2001:db8:80::/64"}, true, kThere, kIcmp6, 0, true},
+      {{}, {}, true, kWorld6, kTcp, 80, true},
+      {{}, {}, false, kWorld6, kTcp, 80, false},
+      {{}, {"0.0.0.0/0"}, true, kWorld6, kTcp, 80, false},  // everything else is denied by it
+      {{"0.0.0.0/0"}, {"0.0.0.0/0"}, true, kWorld6, kTcp, 80, false},
+      {{}, {"::/0"}, true, kWorld6, kTcp, 80, false},
+      {{kWorld6}, {"::/0"}, true, kWorld6, kTcp, 80, true},
+      {{kWorld6}, {"::/0"}, true, "2001:db8:80::81", kTcp, 80, false},
+      {{"2001:db8::/32"}, {kWorld6}, false, kWorld6, kTcp, 80, true},
+      {{"[2001:db8::/32]:443/tcp"}, {"::/0"}, true, kWorld6, kTcp, 443, true},
+      {{"[2001:db8::/32]:443/tcp"}, {"::/0"}, true, kWorld6, kTcp, 80, false},
+      {{"[2001:db8::/32]:443/tcp"}, {"::/0"}, true, kWorld6, kUdp, 443, false},
+      {{}, {"[::/0]:25"}, true, kWorld6, kTcp, 25, false},
+      {{}, {"[::/0]:25"}, true, kWorld6, kTcp, 80, true},
+      {{}, {"2001:db8:80::/47"}, true, kWorld6, kTcp, 80, false},
+      {{}, {"2001:db8:82::/47"}, true, kWorld6, kTcp, 80, true},
+      {{"2001:db8:80::80/128"}, {"2001:db8:80::/64"}, true, kWorld6, kIcmp6, 0, true},
   };
   int number = 0;
   for (const auto& each : kCases) {
     SetPolicy(1, each.allow, each.deny, each.internet);
     uint16_t from = static_cast<uint16_t>(5000 + ++number);
     Outcome out = FromSandbox(Out6(each.protocol, each.target, each.port, from).Build());
-    EXPECT_EQ(out.seen6.source == Address6(kSelf), each.open) << number;
+    EXPECT_EQ(out.seen6.source == Address6(kSelf6), each.open) << number;
     // The other sandbox's policy is its own.
     EXPECT_EQ(
         FromSandbox(Out6(each.protocol, each.target, each.port, from).Build(), 2).seen6.source,
-        Address6(kSelf));
+        Address6(kSelf6));
   }
 }
 
 TEST_F(Ipv6Test, WhatExistsInsideOnlyDoesNotComeFromOutside) {
   for (bool as_source : {true, false}) {
-    for (const char* address : {kGuest, kGateway, kHost, kSlot1, "fdcb:6375:6265:ffff::1"}) {
-      Frame6 frame = In6(kUdp, kThere, 80, 80);
+    for (const char* address : {kGuest6, kGateway6, kHost6, kSlot6, "fdcb:6375:6265:ffff::1"}) {
+      Frame6 frame = In6(kUdp, kWorld6, 80, 80);
       (as_source ? frame.source : frame.target) = Address6(address);
       EXPECT_TRUE(Gives(bpf::REASON_SPOOFED,
                         [&] { EXPECT_EQ(FromWorld(frame.Build()).action, kShot) << address; }));
@@ -271,10 +262,10 @@ TEST_F(Ipv6Test, WithoutAnAddressOutsideItIsRefused) {
   SetSettings(settings);
   EXPECT_TRUE(Gives(bpf::REASON_IPV6, [&] { EXPECT_EQ(Send(kSyn).seen6.flags, 0x14); }));
   EXPECT_TRUE(Gives(bpf::REASON_IPV6, [&] {
-    EXPECT_EQ(FromSandbox(Out6(kUdp, kThere, 53).Build()).seen6.icmp_code, 1);
+    EXPECT_EQ(FromSandbox(Out6(kUdp, kWorld6, 53).Build()).seen6.icmp_code, 1);
   }));
   // An answer to :: is nobody's.
-  EXPECT_EQ(FromWorld(In6(kUdp, kThere, 53, 20000).Build()).action, kOk);
+  EXPECT_EQ(FromWorld(In6(kUdp, kWorld6, 53, 20000).Build()).action, kOk);
 }
 
 TEST_F(Ipv6Test, WhereItIsNotCarriedItIsRefused) {
@@ -288,21 +279,21 @@ TEST_F(Ipv6Test, WhereItIsNotCarriedItIsRefused) {
   ASSERT_EQ(bpf_map_update_elem(maps.taps, &index, &one, BPF_ANY), 0);
   ASSERT_EQ(bpf_map_update_elem(maps.settings, &zero, &settings_, BPF_ANY), 0);
   int program = (*plain)->from_sandbox();
-  EXPECT_EQ(Run(program, Out6(kTcp, kThere, 80).Build(), index).seen6.flags, 0x14);
-  EXPECT_EQ(Run(program, Out6(kUdp, kThere, 80).Build(), index).seen6.icmp_code, 1);
-  EXPECT_EQ(Run(program, Out6(kUdp, kThere, 80).Part(0, 8).Build(), index).action, kShot);
-  EXPECT_EQ(Run(program, Solicitation(kGuest, kGateway).Build(), index).seen6.icmp_type, 136);
+  EXPECT_EQ(Run(program, Out6(kTcp, kWorld6, 80).Build(), index).seen6.flags, 0x14);
+  EXPECT_EQ(Run(program, Out6(kUdp, kWorld6, 80).Build(), index).seen6.icmp_code, 1);
+  EXPECT_EQ(Run(program, Out6(kUdp, kWorld6, 80).Part(0, 8).Build(), index).action, kShot);
+  EXPECT_EQ(Run(program, Solicitation(kGuest6, kGateway6).Build(), index).seen6.icmp_type, 136);
   std::vector<uint64_t> counts(1024);
   ASSERT_EQ(bpf_map_lookup_elem(maps.reasons, &reason, counts.data()), 0);
   EXPECT_EQ(std::accumulate(counts.begin(), counts.end(), uint64_t{0}), 2u);
-  Bytes in = In6(kTcp, kThere, 80, 80).Build();
+  Bytes in = In6(kTcp, kWorld6, 80, 80).Build();
   EXPECT_EQ(Run((*plain)->from_world(), in, settings_.uplink).action, kOk);
   EXPECT_EQ(Run((*plain)->from_host(), in, settings_.host).action, kShot);
   // Without its programs it is dropped.
   for (uint32_t which : {0u, 1u, 2u}) {
     ASSERT_EQ(bpf_map_delete_elem((*plain)->families(), &which), 0);
   }
-  EXPECT_EQ(Run(program, Out6(kTcp, kThere, 80).Build(), index).action, kShot);
+  EXPECT_EQ(Run(program, Out6(kTcp, kWorld6, 80).Build(), index).action, kShot);
   EXPECT_EQ(Run((*plain)->from_world(), in, settings_.uplink).action, kOk);
   EXPECT_EQ(Run((*plain)->from_host(), in, settings_.host).action, kShot);
 }

@@ -14,7 +14,6 @@ namespace cube::net::testing {
 namespace {
 
 constexpr char kGuest6[] = "fdcb:6375:6265::15", kGateway6[] = "fdcb:6375:6265::16";
-constexpr uint8_t kTcp = 6, kUdp = 17;
 
 class Ipv6TrafficTest : public FabricFixture {
  protected:
@@ -259,7 +258,7 @@ TEST_F(Ipv6TrafficTest, AnUplinkWithoutAnAddressSaysSo) {
   EXPECT_EQ(TryTcp(*guest, kWorld6, 80), ECONNREFUSED);
   auto netlink = Netlink::Open();
   auto up = netlink->Find("up");
-  ASSERT_TRUE(netlink->AddAddress6((*up)->index, Address6(kHost6), 64).ok());
+  ASSERT_TRUE(netlink->AddAddress((*up)->index, Address6(kHost6), 64).ok());
   ASSERT_TRUE(fabric_->RefreshAddresses().ok());
   EXPECT_EQ(fabric_->WhyNoIpv6(), "");
 }

@@ -15,6 +15,8 @@ namespace {
 
 constexpr size_t kBuffer = 32 * 1024;
 constexpr int kReceiveBuffer = 1 << 20;
+template <typename Address>
+constexpr uint8_t kFamily = sizeof(Address) == sizeof(uint32_t) ? AF_INET : AF_INET6;
 
 // The attributes of a message, after its header of `Header`.
 template <typename Header, typename Each>
@@ -179,43 +181,23 @@ Result<std::optional<Link>> Netlink::Find(const std::string& name) {
   return std::optional<Link>();
 }
 
-Result<std::vector<LinkAddress>> Netlink::Addresses() {
+template <typename Address>
+Result<std::vector<LinkAddressOf<Address>>> Netlink::AddressesOf() {
   Message message(RTM_GETADDR, NLM_F_DUMP);
   ifaddrmsg wanted = {};
-  wanted.ifa_family = AF_INET;
+  wanted.ifa_family = kFamily<Address>;
   message.Append(wanted);
-  std::vector<LinkAddress> addresses;
+  std::vector<LinkAddressOf<Address>> addresses;
   CUBE_TRY(Ask(&message, "the host's addresses", [&](const nlmsghdr* one) {
     if (one->nlmsg_type != RTM_NEWADDR || one->nlmsg_len < NLMSG_LENGTH(sizeof(ifaddrmsg))) return;
     const auto* info = static_cast<const ifaddrmsg*>(NLMSG_DATA(one));
-    if (info->ifa_family != AF_INET) return;
-    LinkAddress address;
-    address.index = info->ifa_index;
-    address.prefix = info->ifa_prefixlen;
-    EachAttribute<ifaddrmsg>(one, [&](int type, std::span<const uint8_t> bytes) {
-      if (type == IFA_LOCAL) Take(bytes, &address.address);
-    });
-    addresses.push_back(address);
-  }));
-  return addresses;
-}
-
-Result<std::vector<LinkAddress6>> Netlink::Addresses6() {
-  Message message(RTM_GETADDR, NLM_F_DUMP);
-  ifaddrmsg wanted = {};
-  wanted.ifa_family = AF_INET6;
-  message.Append(wanted);
-  std::vector<LinkAddress6> addresses;
-  CUBE_TRY(Ask(&message, "the host's addresses of IPv6", [&](const nlmsghdr* one) {
-    if (one->nlmsg_type != RTM_NEWADDR || one->nlmsg_len < NLMSG_LENGTH(sizeof(ifaddrmsg))) return;
-    const auto* info = static_cast<const ifaddrmsg*>(NLMSG_DATA(one));
-    if (info->ifa_family != AF_INET6) return;
-    LinkAddress6 address;
+    if (info->ifa_family != kFamily<Address>) return;
+    LinkAddressOf<Address> address;
     address.index = info->ifa_index;
     address.prefix = info->ifa_prefixlen;
     uint32_t flags = info->ifa_flags;
     // Of one with a peer the own one is "local".
-    std::optional<bpf::address6> local;
+    std::optional<Address> local;
     EachAttribute<ifaddrmsg>(one, [&](int type, std::span<const uint8_t> bytes) {
       if (type == IFA_ADDRESS) Take(bytes, &address.address);
       if (type == IFA_LOCAL) Take(bytes, &local.emplace());
@@ -228,6 +210,8 @@ Result<std::vector<LinkAddress6>> Netlink::Addresses6() {
   }));
   return addresses;
 }
+template Result<std::vector<LinkAddress>> Netlink::AddressesOf();
+template Result<std::vector<LinkAddress6>> Netlink::AddressesOf();
 
 Result<uint32_t> Netlink::RouteTo(uint32_t address) {
   Message message(RTM_GETROUTE, 0);
@@ -299,51 +283,28 @@ Status Netlink::SetMac(uint32_t index, const std::array<uint8_t, 6>& mac) {
   return Do(&message, "setting an interface's address");
 }
 
-Status Netlink::AddAddress(uint32_t index, uint32_t address, uint8_t prefix) {
+template <typename Address>
+Status Netlink::AddAddress(uint32_t index, const Address& address, uint8_t prefix) {
   Message message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
   ifaddrmsg which = {};
-  which.ifa_family = AF_INET;
+  which.ifa_family = kFamily<Address>;
   which.ifa_prefixlen = prefix;
-  which.ifa_index = index;
-  message.Append(which);
-  message.Attribute(IFA_LOCAL, address);
-  message.Attribute(IFA_ADDRESS, address);
-  return Do(&message, ("giving an interface the address " + AddressText(address)).c_str());
-}
-
-Status Netlink::AddRoute(uint32_t network, uint8_t prefix, uint32_t gateway) {
-  Message message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
-  rtmsg route = {};
-  route.rtm_family = AF_INET;
-  route.rtm_dst_len = prefix;
-  route.rtm_table = RT_TABLE_MAIN;
-  route.rtm_protocol = RTPROT_STATIC;
-  route.rtm_scope = RT_SCOPE_UNIVERSE;
-  route.rtm_type = RTN_UNICAST;
-  message.Append(route);
-  if (prefix != 0) message.Attribute(RTA_DST, network);
-  message.Attribute(RTA_GATEWAY, gateway);
-  return Do(&message, ("a route by " + AddressText(gateway)).c_str());
-}
-
-Status Netlink::AddAddress6(uint32_t index, const bpf::address6& address, uint8_t prefix) {
-  Message message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
-  ifaddrmsg which = {};
-  which.ifa_family = AF_INET6;
-  which.ifa_prefixlen = prefix;
-  which.ifa_flags = IFA_F_NODAD;
+  which.ifa_flags = which.ifa_family == AF_INET6 ? IFA_F_NODAD : 0;
   which.ifa_index = index;
   message.Append(which);
   message.Attribute(IFA_LOCAL, &address, sizeof address);
   message.Attribute(IFA_ADDRESS, &address, sizeof address);
   return Do(&message, ("giving an interface the address " + AddressText(address)).c_str());
 }
+template Status Netlink::AddAddress(uint32_t, const uint32_t&, uint8_t);
+template Status Netlink::AddAddress(uint32_t, const bpf::address6&, uint8_t);
 
-Status Netlink::AddRoute6(const bpf::address6& network, uint8_t prefix,
-                          const bpf::address6& gateway) {
+template <typename Address>
+Status Netlink::AddRoute(const std::type_identity_t<Address>& network, uint8_t prefix,
+                         const Address& gateway) {
   Message message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE);
   rtmsg route = {};
-  route.rtm_family = AF_INET6;
+  route.rtm_family = kFamily<Address>;
   route.rtm_dst_len = prefix;
   route.rtm_table = RT_TABLE_MAIN;
   route.rtm_protocol = RTPROT_STATIC;
@@ -354,6 +315,9 @@ Status Netlink::AddRoute6(const bpf::address6& network, uint8_t prefix,
   message.Attribute(RTA_GATEWAY, &gateway, sizeof gateway);
   return Do(&message, ("a route by " + AddressText(gateway)).c_str());
 }
+template Status Netlink::AddRoute<uint32_t>(const uint32_t&, uint8_t, const uint32_t&);
+template Status Netlink::AddRoute<bpf::address6>(const bpf::address6&, uint8_t,
+                                                 const bpf::address6&);
 
 Status Netlink::Move(uint32_t index, int descriptor) {
   Message message(RTM_NEWLINK, 0);

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "base/result.h"
@@ -24,20 +25,16 @@ struct Link {
   bool ethernet = false;
 };
 
-// An address of IPv4 in network order, on an interface.
-struct LinkAddress {
+// An address in network order, on an interface.
+template <typename Address>
+struct LinkAddressOf {
   uint32_t index = 0;
-  uint32_t address = 0;
+  Address address = {};
   uint8_t prefix = 0;
+  bool lasting = false;  // of IPv6: neither deprecated nor temporary (RFC 8981)
 };
-
-// One of IPv6, without those that are not, or not yet, the host's.
-struct LinkAddress6 {
-  uint32_t index = 0;
-  bpf::address6 address = {};
-  uint8_t prefix = 0;
-  bool lasting = false;  // neither deprecated nor temporary (RFC 8981)
-};
+using LinkAddress = LinkAddressOf<uint32_t>;
+using LinkAddress6 = LinkAddressOf<bpf::address6>;
 
 // What the fabric asks of the kernel's rtnetlink(7), in the network namespace in which it was
 // opened. Requests are made one after another and waited for. On one thread.
@@ -48,8 +45,9 @@ class Netlink {
   Result<std::vector<Link>> Links();
   // Nothing if there is none of that name.
   Result<std::optional<Link>> Find(const std::string& name);
-  Result<std::vector<LinkAddress>> Addresses();
-  Result<std::vector<LinkAddress6>> Addresses6();
+  // Without those that are not, or not yet, the host's.
+  Result<std::vector<LinkAddress>> Addresses() { return AddressesOf<uint32_t>(); }
+  Result<std::vector<LinkAddress6>> Addresses6() { return AddressesOf<bpf::address6>(); }
   // The interface by which `address` (network order) is reached; 0 if there is no route.
   Result<uint32_t> RouteTo(uint32_t address);
 
@@ -60,12 +58,13 @@ class Netlink {
   Status SetUp(uint32_t index, bool arp = true);
   Status SetMtu(uint32_t index, uint32_t mtu);
   Status SetMac(uint32_t index, const std::array<uint8_t, 6>& mac);
-  // An address that is there already is no error.
-  Status AddAddress(uint32_t index, uint32_t address, uint8_t prefix);
-  Status AddRoute(uint32_t network, uint8_t prefix, uint32_t gateway);
-  // At once: nobody is asked whether it is his.
-  Status AddAddress6(uint32_t index, const bpf::address6& address, uint8_t prefix);
-  Status AddRoute6(const bpf::address6& network, uint8_t prefix, const bpf::address6& gateway);
+  // An address of either family, in network order, at once: nobody is asked whether it is his. One
+  // that is there already is no error.
+  template <typename Address>
+  Status AddAddress(uint32_t index, const Address& address, uint8_t prefix);
+  template <typename Address>
+  Status AddRoute(const std::type_identity_t<Address>& network, uint8_t prefix,
+                  const Address& gateway);
   // Moves it to the network namespace that `descriptor` is one of (/proc/PID/ns/net).
   Status Move(uint32_t index, int descriptor);
 
@@ -75,6 +74,8 @@ class Netlink {
   template <typename Each>
   Status Ask(Message* message, const char* doing, const Each& each);
   Status Do(Message* message, const char* doing);
+  template <typename Address>
+  Result<std::vector<LinkAddressOf<Address>>> AddressesOf();
 
   UniqueFd fd_;
   uint32_t sequence_ = 0;

@@ -10,10 +10,6 @@
 namespace cube::net::testing {
 namespace {
 
-constexpr uint8_t kTcp = 6, kUdp = 17, kIcmp = 1;
-const Bytes kGuestMac = {0x02, 0xcb, 0, 0, 0, 0x15};
-const Bytes kGatewayMac = {0x02, 0xcb, 0, 0, 0, 0x16};
-
 using ProgramsTest = ProgramFixture;
 
 TEST_F(ProgramsTest, FramesFromElsewhereAreRefused) {

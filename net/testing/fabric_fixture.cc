@@ -26,9 +26,9 @@ Status SetUpWorld() {
     CUBE_TRY(netlink.AddAddress(1, Address(address), 32));
   }
   for (const char* address : {"2001:db8:80::80", "2001:db8:66::7"}) {
-    CUBE_TRY(netlink.AddAddress6(1, Address6(address), 128));
+    CUBE_TRY(netlink.AddAddress(1, Address6(address), 128));
   }
-  CUBE_TRY(netlink.AddAddress6(link->index, Address6("2001:db8:1::2"), 64));
+  CUBE_TRY(netlink.AddAddress(link->index, Address6("2001:db8:1::2"), 64));
   return netlink.AddAddress(link->index, Address("203.0.113.2"), 24);
 }
 
@@ -42,8 +42,8 @@ Status SetUpHosts(const NetNamespace& world) {
   CUBE_TRY(netlink.SetUp(up->index));
   CUBE_TRY(netlink.AddAddress(up->index, Address("203.0.113.1"), 24));
   CUBE_TRY(netlink.AddRoute(0, 0, Address("203.0.113.2")));
-  CUBE_TRY(netlink.AddAddress6(up->index, Address6("2001:db8:1::1"), 64));
-  CUBE_TRY(netlink.AddRoute6({}, 0, Address6("2001:db8:1::2")));
+  CUBE_TRY(netlink.AddAddress(up->index, Address6("2001:db8:1::1"), 64));
+  CUBE_TRY(netlink.AddRoute({}, 0, Address6("2001:db8:1::2")));
   Status done = Errorf("no thread");
   world.Run([&] { done = SetUpWorld(); });
   return done;

@@ -61,8 +61,8 @@ Status SetUpGuest() {
   CUBE_TRY(netlink.SetUp(1));
   CUBE_TRY(netlink.AddAddress(link->index, Address("169.254.0.21"), 30));
   CUBE_TRY(netlink.AddRoute(0, 0, Address("169.254.0.22")));
-  CUBE_TRY(netlink.AddAddress6(link->index, Address6("fdcb:6375:6265::15"), 126));
-  return netlink.AddRoute6({}, 0, Address6("fdcb:6375:6265::16"));
+  CUBE_TRY(netlink.AddAddress(link->index, Address6("fdcb:6375:6265::15"), 126));
+  return netlink.AddRoute({}, 0, Address6("fdcb:6375:6265::16"));
 }
 
 }  // namespace

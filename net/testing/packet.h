@@ -9,6 +9,10 @@ namespace cube::net::testing {
 
 using Bytes = std::vector<uint8_t>;
 
+inline constexpr uint8_t kTcp = 6, kUdp = 17, kIcmp = 1;
+// Of TCP's flags those that segments have.
+inline constexpr uint8_t kFin = 0x11, kSyn = 0x02, kSynAck = 0x12, kRst = 0x04, kAck = 0x10;
+
 // "a.b.c.d" in network order.
 uint32_t Address(const char* text);
 

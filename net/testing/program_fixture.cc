@@ -58,7 +58,7 @@ void ProgramFixture::SetUpTestSuite() {
   settings_.last_port = 29999;
   settings_.resolver_port = htons(5300);
   settings_.peek_port = htons(5301);
-  settings_.snat6 = Address6("2001:db8:1::1");
+  settings_.snat6 = Address6(kSelf6);
   settings_.peek_port6 = htons(5306);
   const uint8_t host_mac[6] = {2, 0, 0, 0, 0, 9};
   memcpy(settings_.host_mac, host_mac, 6);
@@ -178,7 +178,7 @@ Frame ProgramFixture::In(uint8_t protocol, uint32_t source, uint16_t port, uint3
 
 Frame6 ProgramFixture::Out6(uint8_t protocol, const char* target, uint16_t port, uint16_t from) {
   Frame6 frame;
-  frame.source = Address6("fdcb:6375:6265::15");
+  frame.source = Address6(kGuest6);
   frame.target = Address6(target);
   frame.protocol = protocol;
   frame.source_port = from;
@@ -194,6 +194,16 @@ Frame6 ProgramFixture::In6(uint8_t protocol, const char* source, uint16_t port, 
   frame.source_port = port;
   frame.target_port = to;
   return frame;
+}
+
+Seen6 ProgramFixture::ExpectProhibited6(const Outcome& outcome) {
+  EXPECT_EQ(outcome.action, kRedirect);
+  EXPECT_TRUE(outcome.seen6.valid);
+  EXPECT_EQ(outcome.seen6.icmp_type, 1);
+  EXPECT_EQ(outcome.seen6.icmp_code, 1);
+  EXPECT_EQ(outcome.seen6.source, Address6(kGateway6));
+  EXPECT_EQ(outcome.seen6.target, Address6(kGuest6));
+  return ReadPacket6(outcome.seen6.payload, true);
 }
 
 void ProgramFixture::MapPort(uint8_t protocol, uint16_t host_port, uint32_t number, uint16_t port) {

@@ -32,10 +32,18 @@ struct Outcome {
 // The programs, loaded and run by BPF_PROG_TEST_RUN on frames, in a network namespace of its own:
 // slot 1 has the TAP "tap1", slot 2 "tap2", the uplink is "up" with 203.0.113.1, the host-side
 // device "host" with 198.18.0.1. Both slots may reach everything unless a test says otherwise. By
-// IPv6 they send from 2001:db8:1::1.
+// IPv6 they send from kSelf6.
 class ProgramFixture : public ::testing::Test {
  protected:
   static constexpr const char* kWorld = "192.0.2.80";
+  static constexpr const char* kWorld6 = "2001:db8:80::80";
+  static constexpr const char* kSelf6 = "2001:db8:1::1";
+  static constexpr const char* kGuest6 = "fdcb:6375:6265::15";
+  static constexpr const char* kGateway6 = "fdcb:6375:6265::16";
+  static constexpr const char* kHost6 = "fdcb:6375:6265:1::1";
+  static constexpr const char* kSlot6 = "fdcb:6375:6265:1::2";  // the first one's
+  static inline const Bytes kGuestMac = {0x02, 0xcb, 0, 0, 0, 0x15};
+  static inline const Bytes kGatewayMac = {0x02, 0xcb, 0, 0, 0, 0x16};
 
   static void SetUpTestSuite();
   static void TearDownTestSuite();
@@ -54,6 +62,9 @@ class ProgramFixture : public ::testing::Test {
   // A frame of the guest's to `target`, and one of the world's to the host.
   static Frame Out(uint8_t protocol, const char* target, uint16_t port, uint16_t from = 4000);
   static Frame In(uint8_t protocol, uint32_t source, uint16_t port, uint32_t target, uint16_t to);
+
+  // That the guest was told that what it sent is prohibited (RFC 4443): what is quoted of it.
+  static Seen6 ExpectProhibited6(const Outcome& outcome);
 
   void SetPolicy(uint32_t slot, const Policy& policy);
   void SetPolicy(uint32_t slot, const std::vector<std::string>& allow,
