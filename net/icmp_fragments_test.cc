@@ -132,6 +132,14 @@ TEST_F(IcmpFragmentsTest, Fragments) {
   // The same from the other sandbox is another datagram.
   Outcome other = FromSandbox(first.Build(), 2);
   EXPECT_NE(other.seen.identifier, one.seen.identifier);
+  // Over the first one, which says what it is.
+  for (uint16_t at : {1, 2, 8}) {
+    second.fragment = at;
+    EXPECT_TRUE(Gives(bpf::REASON_FRAGMENT,
+                      [&] { EXPECT_EQ(FromSandbox(second.Build()).action, kShot) << at; }));
+  }
+  second.fragment = 9;
+  EXPECT_EQ(FromSandbox(second.Build()).action, kRedirect);
   // Without its first one.
   second.identifier = 99;
   EXPECT_TRUE(
@@ -180,6 +188,9 @@ TEST_F(IcmpFragmentsTest, FragmentsFromOutside) {
   EXPECT_EQ(two.action, kRedirect);
   EXPECT_EQ(two.seen.target, guest_);
   EXPECT_EQ(two.seen.identifier, one.seen.identifier);
+  second.fragment = 8;
+  EXPECT_EQ(FromWorld(second.Build()).action, kOk);
+  second.fragment = 9;
   second.identifier = 1234;
   EXPECT_EQ(FromWorld(second.Build()).action, kOk);  // the host's
 }
