@@ -352,7 +352,7 @@ void AttachGuest(Fabric* fabric, uint32_t up, uint32_t guest) {
   Must(fabric->programs().AttachSandbox(guest));
   Must(fabric->programs().AttachUplink(up));
   fabric->programs().slots()[slot].ifindex = guest;
-  bpf_map_update_elem(fabric->programs().maps().taps, &guest, &slot, BPF_ANY);
+  Must(fabric->programs().SetTap(guest, slot));
 }
 
 // Both ways in turn, so that what else the machine does is shared.

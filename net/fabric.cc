@@ -46,7 +46,7 @@ Status Fabric::Recover() {
     std::string id = IdOf(state);
     if (found == indices.end() || found->second != state.ifindex) {
       // The host was started anew, or somebody has removed it.
-      bpf_map_delete_elem(programs_->maps().taps, &state.ifindex);
+      programs_->ForgetTap(state.ifindex);
       Clear(slot);
       CUBE_TRY(MakeSlot(slot));
     } else {
@@ -98,9 +98,7 @@ Status Fabric::MakeSlot(uint32_t slot) {
   state.max_flows = options_.max_flows;
   state.epoch = NextGeneration();
   memset(state.id, 0, sizeof state.id);
-  if (bpf_map_update_elem(programs_->maps().taps, &link->index, &slot, BPF_ANY) != 0) {
-    return ErrnoError("the TAP %s", name.c_str());
-  }
+  CUBE_TRY(programs_->SetTap(link->index, slot));
   if (link->mtu != kGuestMtu) CUBE_TRY(netlink_.SetMtu(link->index, kGuestMtu));
   CUBE_TRY(netlink_.SetUp(link->index));
   open_[slot] = std::move(fd);

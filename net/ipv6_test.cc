@@ -273,10 +273,10 @@ TEST_F(Ipv6Test, WhereItIsNotCarriedItIsRefused) {
   ASSERT_TRUE(plain.ok());
   EXPECT_FALSE((*plain)->ipv6());
   const Programs::Maps& maps = (*plain)->maps();
-  uint32_t zero = 0, one = 1, index = slot(1)->ifindex, reason = bpf::REASON_IPV6;
+  uint32_t zero = 0, index = slot(1)->ifindex, reason = bpf::REASON_IPV6;
   // Whatever settings and slots say: they may be those of a daemon before.
   (*plain)->slots()[1] = *slot(1);
-  ASSERT_EQ(bpf_map_update_elem(maps.taps, &index, &one, BPF_ANY), 0);
+  ASSERT_TRUE((*plain)->SetTap(index, 1).ok());
   ASSERT_EQ(bpf_map_update_elem(maps.settings, &zero, &settings_, BPF_ANY), 0);
   int program = (*plain)->from_sandbox();
   EXPECT_EQ(Run(program, Out6(kTcp, kWorld6, 80).Build(), index).seen6.flags, 0x14);

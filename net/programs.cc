@@ -232,11 +232,11 @@ Result<std::unique_ptr<Programs>> Programs::Load(const std::string& folder, bool
   if (loaded != 0) return NotTaken(loaded, hearing).error();
   const auto& maps = skeleton->maps;
   programs->maps_ = {
-      bpf_map__fd(maps.settings), bpf_map__fd(maps.slots),     bpf_map__fd(maps.taps),
-      bpf_map__fd(maps.counters), bpf_map__fd(maps.reasons),   bpf_map__fd(maps.flows),
-      bpf_map__fd(maps.reverse),  bpf_map__fd(maps.fragments), bpf_map__fd(maps.rules),
-      bpf_map__fd(maps.fixed),    bpf_map__fd(maps.opened),    bpf_map__fd(maps.ports),
-      bpf_map__fd(maps.meters),   bpf_map__fd(maps.trace),
+      bpf_map__fd(maps.settings),  bpf_map__fd(maps.slots),    bpf_map__fd(maps.taps),
+      bpf_map__fd(maps.near_taps), bpf_map__fd(maps.counters), bpf_map__fd(maps.reasons),
+      bpf_map__fd(maps.flows),     bpf_map__fd(maps.reverse),  bpf_map__fd(maps.fragments),
+      bpf_map__fd(maps.rules),     bpf_map__fd(maps.fixed),    bpf_map__fd(maps.opened),
+      bpf_map__fd(maps.ports),     bpf_map__fd(maps.meters),   bpf_map__fd(maps.trace),
   };
   CUBE_ASSIGN(programs->slots_,
               Mapping::Map(CUBE_MAX_SLOTS * sizeof(bpf::slot), PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -330,6 +330,26 @@ Status Programs::AttachHost(uint32_t device) {
 void Programs::DetachUplink(uint32_t uplink) {
   Detach(uplink, BPF_TC_INGRESS, kPriority);
   Detach(uplink, BPF_TC_INGRESS, kPriority + 1);
+}
+
+Status Programs::SetTap(uint32_t tap, uint32_t slot) {
+  uint32_t place = tap % CUBE_NEAR_TAPS;
+  uint64_t entry = bpf::near_tap(tap, slot);
+  if (bpf_map_update_elem(maps_.taps, &tap, &slot, BPF_ANY) == 0 &&
+      bpf_map_update_elem(maps_.near_taps, &place, &entry, BPF_ANY) == 0) {
+    return OkStatus();
+  }
+  return ErrnoError("interface %u as the TAP of slot %u", tap, slot);
+}
+
+void Programs::ForgetTap(uint32_t tap) {
+  uint32_t place = tap % CUBE_NEAR_TAPS;
+  uint64_t entry = 0;
+  bpf_map_delete_elem(maps_.taps, &tap);
+  // It may be another's.
+  if (bpf_map_lookup_elem(maps_.near_taps, &place, &entry) != 0 || entry >> 32 != tap) return;
+  entry = 0;
+  bpf_map_update_elem(maps_.near_taps, &place, &entry, BPF_ANY);
 }
 
 int Programs::families() const { return bpf_map__fd(skeleton_->maps.families); }

@@ -35,9 +35,13 @@ class Programs {
   // What AttachUplink() has attached, be it by another process.
   static void DetachUplink(uint32_t uplink);
 
+  // Whose the TAP with that index is, for from_sandbox; that it is nobody's any more.
+  Status SetTap(uint32_t tap, uint32_t slot);
+  void ForgetTap(uint32_t tap);
+
   // Descriptors of the maps.
   struct Maps {
-    int settings, slots, taps, counters, reasons, flows, reverse, fragments, rules, fixed, opened,
+    int settings, slots, taps, near_taps, counters, reasons, flows, reverse, fragments, rules, fixed, opened,
         ports, meters, trace;
   };
   const Maps& maps() const { return maps_; }

@@ -13,10 +13,10 @@ int from_sandbox(struct __sk_buff* skb) {
   struct settings* set = get_settings();
   if (!set) return TC_ACT_SHOT;
   __u32 ifindex = skb->ifindex;
-  __u32* number = bpf_map_lookup_elem(&taps, &ifindex);
-  struct slot* slot = number ? get_slot(*number) : 0;
+  __u32 number = 0;
+  struct slot* slot = slot_of(ifindex, &number);
   if (!slot) return deny(set, skb, 0, 0, REASON_NO_SLOT);
-  struct outbound out = {.number = *number};
+  struct outbound out = {.number = number};
   out.policy = *(volatile __u64*)&slot->policy;
   if (!out.policy) return deny(set, skb, 0, out.number, REASON_NO_POLICY);
   if (skb->vlan_present) return deny(set, skb, 0, out.number, REASON_VLAN);

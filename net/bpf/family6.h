@@ -40,14 +40,14 @@ static __always_inline int sandbox6(struct __sk_buff* skb) {
   const __u8 asked[6] = {0x33, 0x33, 0xff, 0, 0, CUBE_GATEWAY6};
   struct settings* set = get_settings();
   __u32 ifindex = skb->ifindex;
-  __u32* number = bpf_map_lookup_elem(&taps, &ifindex);
-  struct slot* slot = number ? get_slot(*number) : 0;
+  __u32 number = 0;
+  struct slot* slot = slot_of(ifindex, &number);
   if (!set || !slot) return TC_ACT_SHOT;
   __u32 zero = 0;
   struct outbound* out = bpf_map_lookup_elem(&outbounds, &zero);
   if (!out) return TC_ACT_SHOT;
   __builtin_memset(out, 0, sizeof(*out));
-  out->number = *number;
+  out->number = number;
   out->policy = *(volatile __u64*)&slot->policy;
   if (!out->policy) return TC_ACT_SHOT;
   gather(skb);

@@ -14,6 +14,7 @@ namespace cube::net::bpf {
 #define CUBE_LAYOUT 4
 
 #define CUBE_MAX_SLOTS 4096
+#define CUBE_NEAR_TAPS 8192  // a power of two
 #define CUBE_MAX_FLOWS 131072
 #define CUBE_MAX_RULES 1048576
 #define CUBE_MAX_FIXED 4096
@@ -135,11 +136,15 @@ struct slot {
   __u32 flows;  // counted up by the programs, set right by the reaper
   __u32 pad;
   char id[CUBE_ID_SIZE];  // of the sandbox; empty: the slot is free
+  __u8 rest[40];          // so that what a packet needs of it is within one line of the cache
 };
 
 struct slot_counters {
   __u64 packets_out, bytes_out, packets_in, bytes_in, denied, flows;
 };
+
+// An entry of `near_taps`: who a TAP belongs to, where its index modulo the table's size says.
+static inline __u64 near_tap(__u32 ifindex, __u32 slot) { return (__u64)ifindex << 32 | slot; }
 
 // What a sandbox has left of its limits: time at their pace, at most a second; below zero it waits.
 struct meter_state {

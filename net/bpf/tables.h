@@ -24,6 +24,8 @@
 TABLE(BPF_MAP_TYPE_ARRAY, __u32, struct settings, 1, 0, settings);
 TABLE(BPF_MAP_TYPE_ARRAY, __u32, struct slot, CUBE_MAX_SLOTS, BPF_F_MMAPABLE, slots);
 TABLE(BPF_MAP_TYPE_HASH, __u32, __u32, CUBE_MAX_SLOTS, 0, taps);  // ifindex: slot
+// Most of the same, found without a hash.
+TABLE(BPF_MAP_TYPE_ARRAY, __u32, __u64, CUBE_NEAR_TAPS, 0, near_taps);
 TABLE(BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct slot_counters, CUBE_MAX_SLOTS, 0, counters);
 TABLE(BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, REASONS, 0, reasons);
 TABLE(BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, CUBE_MAX_FLOWS, 0, flows);
@@ -60,6 +62,21 @@ static __always_inline struct settings* get_settings(void) {
 
 static __always_inline struct slot* get_slot(__u32 number) {
   return bpf_map_lookup_elem(&slots, &number);
+}
+
+// The slot behind a TAP; null if there is none.
+static __always_inline struct slot* slot_of(__u32 ifindex, __u32* number) {
+  __u32 place = ifindex & (CUBE_NEAR_TAPS - 1);
+  __u64* near = bpf_map_lookup_elem(&near_taps, &place);
+  __u64 entry = near ? *(volatile __u64*)near : 0;
+  if (entry >> 32 == ifindex) {
+    *number = entry;
+  } else {
+    __u32* found = bpf_map_lookup_elem(&taps, &ifindex);
+    if (!found) return 0;
+    *number = *found;
+  }
+  return get_slot(*number);
 }
 
 #endif  // CUBE_NET_BPF_TABLES_H_

@@ -67,7 +67,7 @@ void ProgramFixture::SetUpTestSuite() {
     bpf::slot& slot = programs_->slots()[number];
     slot.ifindex = index;
     slot.host_address = Address(Format("198.18.0.%u", number + 1).c_str());
-    ASSERT_EQ(bpf_map_update_elem(programs_->maps().taps, &index, &number, BPF_ANY), 0);
+    ASSERT_TRUE(programs_->SetTap(index, number).ok());
   }
   bpf::fixed_key denied = {16, Address("169.254.0.0")};
   uint32_t action = FIXED_DENIED;
