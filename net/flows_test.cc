@@ -238,6 +238,24 @@ TEST_F(FlowsTest, PortsOfOneTargetAreAllDifferentAndThenNone) {
   EXPECT_EQ(Send(kSyn, 6200).seen.source, self_);
 }
 
+TEST_F(FlowsTest, AClosedConnectionGivesItsPortAwayWhenNoneIsLeft) {
+  bpf::settings few = settings_;
+  few.first_port = few.last_port = 30000;
+  uint32_t zero = 0;
+  ASSERT_EQ(bpf_map_update_elem(programs_->maps().settings, &zero, &few, BPF_ANY), 0);
+  EXPECT_EQ(Send(kSyn, 6300).seen.source_port, 30000);
+  EXPECT_TRUE(Gives(bpf::REASON_PORTS, [&] { Send(kSyn, 6301); }));
+  EXPECT_EQ(Send(kFin, 6300).action, kRedirect);
+  EXPECT_TRUE(Gives(bpf::REASON_PORTS, [&] { Send(kSyn, 6301); }));
+  Receive(kRst, 30000);
+  EXPECT_EQ(State(6300), bpf::FLOW_TCP_CLOSED);
+  EXPECT_EQ(Send(kSyn, 6301).seen.source_port, 30000);
+  // Who had it has no more part in it.
+  EXPECT_TRUE(Gives(bpf::REASON_NO_FLOW, [&] { Send(kAck, 6300); }));
+  Outcome answer = FromWorld(In(kTcp, world_, 80, self_, 30000).Build());
+  EXPECT_EQ(answer.seen.target_port, 6301);
+}
+
 TEST_F(FlowsTest, MappedPorts) {
   MapPort(kTcp, 8080, 2, 80);
   Outcome in = FromWorld(In(kTcp, world_, 55555, self_, 8080).Build());

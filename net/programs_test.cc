@@ -48,6 +48,22 @@ TEST_F(ProgramsTest, AnInterfaceOfNoSandboxIsMute) {
   EXPECT_TRUE(Gives(bpf::REASON_NO_POLICY, [&] { EXPECT_EQ(FromSandbox(frame).action, kShot); }));
 }
 
+TEST_F(ProgramsTest, TapsWhoseIndicesShareAPlace) {
+  Bytes frame = Out(kUdp, kWorld, 53).Build();
+  uint32_t tap = slot(1)->ifindex, other = tap + CUBE_NEAR_TAPS;
+  ASSERT_TRUE(programs_->SetTap(other, 2).ok());
+  slot(2)->policy = 0;
+  EXPECT_EQ(FromSandbox(frame).action, kRedirect);
+  programs_->ForgetTap(tap);
+  EXPECT_TRUE(Gives(bpf::REASON_NO_SLOT, [&] { FromSandbox(frame); }));
+  ASSERT_TRUE(programs_->SetTap(tap, 1).ok());
+  programs_->ForgetTap(other);
+  EXPECT_EQ(FromSandbox(frame).action, kRedirect);
+  programs_->ForgetTap(tap);
+  EXPECT_TRUE(Gives(bpf::REASON_NO_SLOT, [&] { FromSandbox(frame); }));
+  ASSERT_TRUE(programs_->SetTap(tap, 1).ok());
+}
+
 TEST_F(ProgramsTest, ArpForTheGatewayIsAnsweredInPlace) {
   Bytes request = Arp(1, kGuestMac.data(), Address("169.254.0.21"), Address("169.254.0.22"));
   Outcome answer = FromSandbox(request);

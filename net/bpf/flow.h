@@ -6,6 +6,8 @@
 #include "net/bpf/packet.h"
 
 #define PORT_TRIES 64
+// After so many a connection that is closed, but not forgotten yet, gives its port away.
+#define PORT_TRIES_SPARING 8
 
 static __always_inline __u8 flow_protocol(const struct packet* packet) {
   return packet->is_error ? packet->inner_protocol : packet->ip.protocol;
@@ -79,8 +81,8 @@ static __always_inline __u8 first_state(__u8 protocol) {
   return protocol == IPPROTO_UDP ? FLOW_UDP_ONE_WAY : FLOW_ICMP;
 }
 
-// Takes an outside name whose flow is no more. True if it is free now.
-APART int reclaim(const struct reverse_key* name, __u64 now) {
+// Takes an outside name whose flow is no more, or, if `closed_too`, closed. True if it is free now.
+APART int reclaim(const struct reverse_key* name, __u64 now, __u32 closed_too) {
   if (!name) return 0;
   struct flow_key* key = bpf_map_lookup_elem(&reverse, name);
   if (!key) return 1;
@@ -88,7 +90,8 @@ APART int reclaim(const struct reverse_key* name, __u64 now) {
   struct slot* slot = get_slot(key->slot);
   if (flow && slot && flow->source_port == name->source_port &&
       same_address(flow->source, name->source) && is_alive(flow, slot, now)) {
-    return 0;
+    if (!closed_too || flow->state != FLOW_TCP_CLOSED) return 0;
+    bpf_map_delete_elem(&flows, key);
   }
   bpf_map_delete_elem(&reverse, name);
   return 1;
@@ -104,7 +107,8 @@ APART int choose_port(const struct flow_key* key, struct flow* flow, __u32 range
     __u32 port = first + bpf_get_prandom_u32() % (count ? count : 1);
     name.source_port = bpf_htons(port);
     if (bpf_map_update_elem(&reverse, &name, key, BPF_NOEXIST) == 0 ||
-        (reclaim(&name, now) && bpf_map_update_elem(&reverse, &name, key, BPF_NOEXIST) == 0)) {
+        (reclaim(&name, now, i >= PORT_TRIES_SPARING) &&
+         bpf_map_update_elem(&reverse, &name, key, BPF_NOEXIST) == 0)) {
       flow->source_port = name.source_port;
       return REASON_ALLOWED;
     }
