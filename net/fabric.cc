@@ -15,6 +15,8 @@ namespace cube::net {
 namespace {
 
 constexpr size_t kMaxRetired = 256;
+// Some hundred microseconds, of policies of 100 rules.
+constexpr int kTidiedAtOnce = 16;
 
 // The last word about a slot, which the programs read in one piece.
 void StorePolicy(bpf::slot* slot, uint64_t policy) {
@@ -231,15 +233,19 @@ Status Fabric::EnsureNetwork(const std::string& id, const Policy& policy) {
 void Fabric::Retire(uint32_t generation, Rules rules) {
   if (rules.v4.empty() && rules.v6.empty()) return;
   retired_.emplace_back(generation, std::move(rules));
-  if (retired_.size() > kMaxRetired) Tidy();
+  if (retired_.size() > kMaxRetired) RemoveOldest();
 }
 
-void Fabric::Tidy() {
-  for (const auto& [generation, rules] : retired_) {
-    rules_.Remove(generation, rules.v4);
-    if (programs_->ipv6()) rules6_.Remove(generation, rules.v6);
-  }
-  retired_.clear();
+void Fabric::RemoveOldest() {
+  const auto& [generation, rules] = retired_.front();
+  rules_.Remove(generation, rules.v4);
+  if (programs_->ipv6()) rules6_.Remove(generation, rules.v6);
+  retired_.pop_front();
+}
+
+bool Fabric::Tidy() {
+  for (int i = 0; i < kTidiedAtOnce && !retired_.empty(); ++i) RemoveOldest();
+  return retired_.empty();
 }
 
 void Fabric::ReleaseNetwork(const std::string& id) {

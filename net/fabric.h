@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -101,9 +102,9 @@ class Fabric {
   Traffic TrafficOf(uint32_t slot) const;
   size_t free_taps() const { return free_.size(); }
 
-  // Takes what policies that are no more in force have left out of the kernel's table: it need not
-  // be waited for.
-  void Tidy();
+  // Takes some of what policies that are no more in force have left out of the kernel's table: it
+  // need not be waited for. True if nothing is left to be done.
+  bool Tidy();
   // Addresses of the host change: they are denied, and the uplink's may be what is sent from.
   Status RefreshAddresses();
   // Which reasons `cube net trace` is told of; 0: none.
@@ -146,6 +147,7 @@ class Fabric {
   uint32_t NextGeneration();
   void Clear(uint32_t slot);
   void Retire(uint32_t generation, Rules rules);
+  void RemoveOldest();
   void RemoveOtherRules(const std::set<uint32_t>& generations);
   bpf::slot& At(uint32_t slot) { return programs_->slots()[slot]; }
 
@@ -173,7 +175,7 @@ class Fabric {
   std::set<uint32_t> lent_;
   std::map<std::string, uint32_t> sandboxes_;
   std::map<uint32_t, InForce> policies_;
-  std::vector<std::pair<uint32_t, Rules>> retired_;
+  std::deque<std::pair<uint32_t, Rules>> retired_;
 };
 
 }  // namespace cube::net

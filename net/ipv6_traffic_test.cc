@@ -143,7 +143,7 @@ TEST_F(Ipv6TrafficTest, AChangedPolicyEndsWhatItRefuses) {
   EXPECT_NE(Echo(socket), 0);
   ASSERT_TRUE(fabric_->EnsureNetwork("one", Lists({"2001:db8:80::/48"}, {"::/0"}, true)).ok());
   EXPECT_EQ(TryTcp(*guest, kWorld6, 80), 0);
-  fabric_->Tidy();
+  EXPECT_TRUE(fabric_->Tidy());
   EXPECT_EQ(TryTcp(*guest, kWorld6, 80), 0);
 }
 

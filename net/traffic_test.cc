@@ -1,4 +1,5 @@
 #include <arpa/inet.h>
+#include <bpf/bpf.h>
 #include <netinet/in.h>
 #include <netinet/ip_icmp.h>
 #include <poll.h>
@@ -305,6 +306,34 @@ TEST_F(TrafficTest, ATapThatIsLentAgainHearsItsFirstAnswer) {
     fabric_->ReleaseNetwork("one");
     SettleLink(name);
   }
+}
+
+// How many rules are in the kernel's table.
+size_t RulesIn(int map) {
+  size_t count = 0;
+  bpf::rule_key key, next;
+  const void* at = nullptr;
+  for (; bpf_map_get_next_key(map, at, &next) == 0; at = &key, ++count) key = next;
+  return count;
+}
+
+TEST_F(TrafficTest, RulesOfFormerPoliciesAreTakenOutInParts) {
+  auto guest = Guest("one");
+  EchoServer server(world_->Socket(SOCK_STREAM, kWorld, 80));
+  int map = fabric_->programs().maps().rules;
+  const std::vector<std::string> allow[] = {{"192.0.2.0/24", "198.51.100.0/24"}, {"192.0.2.0/24"}};
+  for (int i = 0; i < 300; ++i) {
+    ASSERT_TRUE(fabric_->EnsureNetwork("one", Lists(allow[i % 2], {"0.0.0.0/0"}, true)).ok());
+  }
+  // The limit is held without being asked for, and the rest waits.
+  EXPECT_LE(RulesIn(map), 257u * 5 / 2 + 3);
+  EXPECT_GT(RulesIn(map), 100u * 5 / 2);
+  EXPECT_FALSE(fabric_->Tidy());
+  int calls = 1;
+  while (!fabric_->Tidy()) ASSERT_LT(++calls, 300);
+  EXPECT_EQ(RulesIn(map), 2u);
+  EXPECT_EQ(TryTcp(*guest, kWorld, 80), 0);
+  EXPECT_EQ(TryTcp(*guest, kOther, 80), ECONNREFUSED);
 }
 
 }  // namespace

@@ -140,11 +140,10 @@ Task<std::vector<net::bpf::trace_event>> NodeNetwork::AwaitVerdicts(bool all, mi
 // The pool of TAPs is kept filled, the tables are kept clean, and the host's addresses denied.
 Task<void> NodeNetwork::LookAfter() {
   for (;;) {
-    bool over = reaper_.Step();
+    bool over = reaper_.Step(), tidy = fabric_->Tidy();
     if (over) {
       Status refreshed = fabric_->RefreshAddresses();
       if (!refreshed.ok()) spdlog::warn("network: {}", refreshed.error().message());
-      fabric_->Tidy();
       if (traced_until_ != 0 && MonotonicNow() > traced_until_) {
         traced_until_ = 0;
         fabric_->SetTrace(0);
@@ -152,7 +151,7 @@ Task<void> NodeNetwork::LookAfter() {
       Status filled = fabric_->Fill(taps_);
       if (!filled.ok()) spdlog::warn("network: {}", filled.error().message());
     }
-    if (!co_await Sleep(rounds_, over ? kPass : kStep)) co_return;
+    if (!co_await Sleep(rounds_, over && tidy ? kPass : kStep)) co_return;
   }
 }
 
