@@ -43,7 +43,7 @@ testing::NetNamespace SetUpWorld() {
   uint32_t up = (*Must(netlink.Find("up"))).index;
   Must(netlink.SetUp(up));
   Must(netlink.AddAddress(up, testing::Address("203.0.113.1"), 24));
-  Must(netlink.AddAddress6(up, testing::Address6("2001:db8:1::1"), 64));
+  Must(netlink.AddAddress(up, testing::Address6("2001:db8:1::1"), 64));
   Must(netlink.AddRoute(0, 0, testing::Address("203.0.113.2")));
   world.Run([] {
     Netlink inner = Must(Netlink::Open());
