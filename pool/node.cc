@@ -86,6 +86,7 @@ Node::~Node() = default;
 
 Task<Outcome<Done>> Node::Start() {
   POOL_CO_TRY(co_await Recover());
+  recovered_ = true;
   POOL_CO_TRY(registry_.Start());
   Spawn(context_->io, LookAfter());
   co_return Done();
@@ -96,6 +97,8 @@ void Node::Stop() {
   rounds_.cancel();
   registry_.Stop();
   while (!templates_.empty()) Remove(templates_.begin()->first);
+  // Which machines are sandboxes' is not known yet: the next daemon finds it out.
+  if (!recovered_) return;
   // What is just being started nobody was told of; but it would outlive this process.
   std::set<pid_t> kept;
   for (const auto& [id, sandbox] : sandboxes_) {

@@ -113,6 +113,7 @@ class Node {
   std::multiset<std::string> held_;  // snapshots that are needed just now
   bool draining_ = false;
   bool stopped_ = false;
+  bool recovered_ = false;  // machines of an earlier daemon that are wanted are known
   bool tidying_ = false;
   uint32_t creating_ = 0;  // under way
   uint64_t last_create_ = 0;

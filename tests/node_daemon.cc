@@ -101,7 +101,7 @@ void NodeDaemon::Configure(const std::string& config) {
   std::ofstream(home_ + "/cubed.toml") << config;
 }
 
-void NodeDaemon::Start() {
+Finished NodeDaemon::TryToStart() {
   std::vector<std::string> words = {Env("CUBE"),
                                     "--home",
                                     home_,
@@ -114,7 +114,11 @@ void NodeDaemon::Start() {
                                     "--listen",
                                     "127.0.0.1:0"};
   if (!jail_) words.push_back("--no-jail");
-  Finished up = RunProcess(words);
+  return RunProcess(words);
+}
+
+void NodeDaemon::Start() {
+  Finished up = TryToStart();
   Must(up.status == 0, up.out + up.err);
   json::object status = json::parse(up.out).as_object();
   auto process = pool::ProcessHandle::Open(static_cast<pid_t>(status.at("pid").as_int64()));

@@ -29,6 +29,8 @@ class NodeDaemon {
 
   // Starts it, and returns once it takes requests.
   void Start();
+  // Of one that may not come to take requests: what `cube up` says.
+  Finished TryToStart();
   // SIGKILL.
   void Crash();
   // SIGTERM.

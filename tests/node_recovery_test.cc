@@ -117,6 +117,43 @@ TEST(NodeRecoveryTest, HalfDoneOnesAreEndedOrUndone) {
   EXPECT_TRUE(IsOk(node.Ask("sandbox.pause", ids["snapshotting"])));
 }
 
+// Until a daemon knows whose machines it finds, it ends none, whatever makes it leave.
+TEST(NodeRecoveryTest, ADaemonThatLeavesBeforeItHasRecoveredEndsNoSandbox) {
+  NodeDaemon node("[pool]\nsize = 0\n");
+  node.Start();
+  std::string running = node.Create({{"timeout_seconds", 1000}}), resuming = node.Create();
+  json::object before = Info(&node, running);
+  ASSERT_TRUE(IsOk(node.Ask("sandbox.pause", resuming)));
+  node.Crash();
+  {
+    auto database = pool::Database::Open(node.home() + "/node/node.db").value();
+    const std::string sql = "UPDATE sandboxes SET state='resuming' WHERE id='" + resuming + "'";
+    ASSERT_TRUE(database.Execute(sql.c_str()).ok());
+    ASSERT_TRUE(database
+                    .Execute("CREATE TRIGGER full BEFORE INSERT ON sandboxes BEGIN SELECT "
+                             "RAISE(ABORT, 'no room'); END")
+                    .ok());
+    ASSERT_TRUE(database
+                    .Execute("CREATE TRIGGER full2 BEFORE UPDATE ON sandboxes BEGIN SELECT "
+                             "RAISE(ABORT, 'no room'); END")
+                    .ok());
+  }
+  Finished failed = node.TryToStart();
+  EXPECT_NE(failed.status, 0);
+  EXPECT_NE((failed.out + failed.err).find("no room"), std::string::npos)
+      << failed.out << failed.err;
+  {
+    auto database = pool::Database::Open(node.home() + "/node/node.db").value();
+    ASSERT_TRUE(database.Execute("DROP TRIGGER full").ok());
+    ASSERT_TRUE(database.Execute("DROP TRIGGER full2").ok());
+  }
+  node.Start();
+  json::object after = Info(&node, running);
+  EXPECT_EQ(Text(after, "state"), "running");
+  EXPECT_EQ(Number(after, "pid"), Number(before, "pid"));
+  EXPECT_EQ(node.State(resuming), "paused");
+}
+
 TEST(NodeRecoveryTest, AfterARestartOfTheHostPausedOnesAreThere) {
   NodeDaemon node("[pool]\nsize = 0\n");
   node.Start();

@@ -65,6 +65,14 @@ Result<std::string> MakeUnified(const std::string& mount, const std::string& key
   return folder;
 }
 
+// KVM's own threads for a machine are in the cgroups of the process that made it (its shadow pages'
+// keeper, Linux 5.x and 6.x up to 6.12). They end with the machine and by nothing else, so nobody is
+// to end them or wait for them. Such a thread runs no program (proc(5), /proc/PID/exe).
+bool IsKernelThread(pid_t pid) {
+  char program;
+  return readlink(Format("/proc/%d/exe", pid).c_str(), &program, 1) < 0 && errno == ENOENT;
+}
+
 // Those of the node's that a unified hierarchy has, as its files want to be told; "" if one that a
 // node cannot do without is not there.
 std::string ControllersOf(const std::string& mount) {
@@ -219,6 +227,7 @@ std::vector<ProcessHandle> Cgroups::Processes(const std::string& name) const {
   if (!text.ok()) return processes;
   std::istringstream lines(*text);
   for (pid_t pid; lines >> pid;) {
+    if (IsKernelThread(pid)) continue;
     auto process = ProcessHandle::Open(pid);
     if (process.ok()) processes.push_back(std::move(*process));
   }

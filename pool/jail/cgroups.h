@@ -47,6 +47,7 @@ class Cgroups {
 
   // Names of all there are.
   std::vector<std::string> Names() const;
+  // Without threads of the kernel's.
   std::vector<ProcessHandle> Processes(const std::string& name) const;
   // Ends what is in it. True once nothing is, and it is gone.
   bool Remove(const std::string& name) const;

@@ -123,6 +123,30 @@ void Limits(Cgroups& cgroups) {
   Check(Read(cgroups, "one", "cpu.max") == "50000 100000\n", "what is not set stays");
 }
 
+// As KVM's are on hosts that have them in the cgroups of a machine. Which of the kernel's may be
+// moved it says itself.
+void KernelThreads(Cgroups& cgroups) {
+  constexpr pid_t kMaxPid = 200;
+  Must(cgroups.Create("kernel", {}));
+  auto procs = Must(cgroups.OpenProcs("kernel"));
+  pid_t moved = 0;
+  for (pid_t pid = 3; pid < kMaxPid && moved == 0; ++pid) {
+    auto status = cube::ReadSmallFile(cube::Format("/proc/%d/status", pid));
+    if (!status.ok() || status->find("\nPPid:\t2\n") == std::string::npos) continue;
+    const std::string word = std::to_string(pid);
+    if (write(procs[0].get(), word.data(), word.size()) > 0) moved = pid;
+  }
+  Check(moved != 0, "a thread of the kernel's can be moved");
+  Check(Read(cgroups, "kernel", "cgroup.procs") == std::to_string(moved) + "\n", "it is there");
+  Check(cgroups.Processes("kernel").empty(), "it is not a process");
+  Check(!cgroups.Remove("kernel"), "its cgroup stays while it is there");
+  auto root = Must(cube::OpenFile(std::string(kMount) + "/cgroup.procs", O_WRONLY));
+  const std::string word = std::to_string(moved);
+  Check(write(root.get(), word.data(), word.size()) > 0, "it goes back");
+  procs.clear();
+  Check(cgroups.Remove("kernel"), "its cgroup goes");
+}
+
 void Ends(Cgroups& cgroups) {
   Check(!cgroups.Processes("one").empty(), "forks of a process that has ended are found");
   while (!cgroups.Remove("one")) {
@@ -149,6 +173,7 @@ int main() {
   }
   Cgroups cgroups = Must(Cgroups::Open(kKey));
   Check(cgroups.Folders("x").size() == 1, "there is one hierarchy");
+  KernelThreads(cgroups);
   Limits(cgroups);
   Ends(cgroups);
   if (!failed) printf("as they should be\n");
