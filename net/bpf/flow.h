@@ -81,9 +81,14 @@ static __always_inline __u8 first_state(__u8 protocol) {
   return protocol == IPPROTO_UDP ? FLOW_UDP_ONE_WAY : FLOW_ICMP;
 }
 
+// Keys and values that are given to a map lie on the stack, in a map or in a packet: Linux 6.1's
+// verifier takes no others, such as what a function that is verified by itself was given, which is
+// copied here.
+
 // Takes an outside name whose flow is no more, or, if `closed_too`, closed. True if it is free now.
-APART int reclaim(const struct reverse_key* name, __u64 now, __u32 closed_too) {
-  if (!name) return 0;
+APART int reclaim(const struct reverse_key* given, __u64 now, __u32 closed_too) {
+  if (!given) return 0;
+  struct reverse_key own = *given, *name = &own;
   struct flow_key* key = bpf_map_lookup_elem(&reverse, name);
   if (!key) return 1;
   struct flow* flow = bpf_map_lookup_elem(&flows, key);
@@ -98,9 +103,10 @@ APART int reclaim(const struct reverse_key* name, __u64 now, __u32 closed_too) {
 }
 
 // Gives `flow` a source port that no other flow to the same target has. REASON_ALLOWED or _PORTS.
-APART int choose_port(const struct flow_key* key, struct flow* flow, __u32 range, __u64 now) {
+APART int choose_port(const struct flow_key* given, struct flow* flow, __u32 range, __u64 now) {
   struct reverse_key name;
-  if (!key || !flow) return REASON_PORTS;
+  if (!given || !flow) return REASON_PORTS;
+  struct flow_key own = *given, *key = &own;
   __u32 first = range & 0xffff, count = (range >> 16) - first + 1;
   reverse_of(flow, key->protocol, &name);
   for (__u32 i = 0; i < PORT_TRIES; i++) {
@@ -117,7 +123,7 @@ APART int choose_port(const struct flow_key* key, struct flow* flow, __u32 range
 }
 
 // Enters a new flow, which has a name outside already.
-static __always_inline int add_flow(const struct flow_key* key, struct flow* flow,
+static __always_inline int add_flow(const struct flow_key* key, const struct flow* flow,
                                     struct slot* slot) {
   if (bpf_map_update_elem(&flows, key, flow, BPF_ANY) != 0) {
     struct reverse_key name;

@@ -10,7 +10,6 @@
 struct inbound {
   struct packet packet;
   struct rewrite to;
-  struct flow_key key;
   __u64 now;
   __u32 number;
 };
@@ -35,7 +34,6 @@ APART int track_inward(struct inbound* in) {
   // The policy has changed: what it refuses ends here, too.
   if (!slot->policy) return REASON_NO_POLICY;
   in->number = key->slot;
-  in->key = *key;
   in->to.target = GUEST_ADDRESS;
   // An error may be a router's.
   in->to.source =
@@ -64,12 +62,13 @@ APART int accept_flow(struct inbound* in, __u32 port, __u32 kind) {
     return REASON_NO_FLOW;
   }
   if (slot->flows >= slot->max_flows) return REASON_FLOWS;
-  __builtin_memset(&in->key, 0, sizeof(in->key));
-  in->key.slot = in->number;
-  in->key.remote = in->to.source;
-  in->key.local_port = port;
-  in->key.remote_port = in->packet.source_port;
-  in->key.protocol = protocol;
+  struct flow_key key;
+  __builtin_memset(&key, 0, sizeof(key));
+  key.slot = in->number;
+  key.remote = in->to.source;
+  key.local_port = port;
+  key.remote_port = in->packet.source_port;
+  key.protocol = protocol;
   struct flow flow = {};
   flow.seen = in->now;
   flow.source = in->packet.ip.daddr;
@@ -83,8 +82,8 @@ APART int accept_flow(struct inbound* in, __u32 port, __u32 kind) {
   flow.epoch = slot->epoch;
   struct reverse_key name;
   reverse_of(&flow, protocol, &name);
-  if (bpf_map_update_elem(&reverse, &name, &in->key, BPF_ANY) != 0) return REASON_FLOWS;
-  int reason = add_flow(&in->key, &flow, slot);
+  if (bpf_map_update_elem(&reverse, &name, &key, BPF_ANY) != 0) return REASON_FLOWS;
+  int reason = add_flow(&key, &flow, slot);
   if (reason != REASON_ALLOWED) return reason;
   in->to.target = GUEST_ADDRESS;
   in->to.source_port = in->packet.source_port;

@@ -63,7 +63,9 @@ APART int open_flow(struct outbound* out, const struct settings* set, struct slo
   flow->epoch = slot->epoch;
   int chosen = choose_port(&out->key, flow, range, out->now);
   if (chosen != REASON_ALLOWED) return chosen;
-  return add_flow(&out->key, flow, slot);
+  struct flow_key key = out->key;
+  struct flow value = *flow;
+  return add_flow(&key, &value, slot);
 }
 
 // A flow that was let through by an earlier policy.
