@@ -17,7 +17,12 @@ constexpr size_t kStackSize = 256 * 1024;
 
 constexpr uint32_t kProfileIntervalUs = 1000;
 
+// Exits on the way to where a vCPU's state can be taken.
+constexpr int kPatience = 1000;
+
 int KickSignal() { return SIGRTMIN; }
+
+bool IsAccess(uint32_t reason) { return reason == KVM_EXIT_IO || reason == KVM_EXIT_MMIO; }
 
 const char* ExitName(uint32_t reason) {
   switch (reason) {
@@ -166,18 +171,23 @@ void Vcpu::Loop() {
 
 Status Vcpu::Settle() {
   // Instructions that left for user space are finished by the next KVM_RUN, which does nothing else
-  // (KVM API 5, immediate_exit).
-  kvm_.RequestExit();
-  CUBE_TRY(kvm_.Run());
+  // (KVM API 5, immediate_exit), or leaves for the next part of them: wide accesses to MMIO, repeated
+  // ones to ports.
+  StopReason reason;
+  for (int i = 0;; ++i) {
+    kvm_.RequestExit();
+    CUBE_TRY(kvm_.Run());
+    if (!IsAccess(kvm_.run()->exit_reason)) break;
+    if (i == kPatience) return Errorf("vCPU %u does not come to the end of an access", kvm_.id());
+    if (!HandleExit(&reason)) return Errorf("%s", reason.text.c_str());
+  }
   if (ring0_.engine == nullptr) return OkStatus();
   // From anywhere in the stub it is a few exits; the bound is for a guest that has spoilt it.
-  constexpr int kPatience = 1000;
   for (int i = 0; i < kPatience; ++i) {
     CUBE_ASSIGN(bool settled, ring0_.engine->Settled(&kvm_));
     if (settled) return ring0_.engine->Suspend(&kvm_);
     kvm_.ClearExitRequest();
     CUBE_TRY(kvm_.Run());
-    StopReason reason;
     if (!HandleExit(&reason)) return Errorf("%s", reason.text.c_str());
   }
   return Errorf("vCPU %u does not come to rest", kvm_.id());
