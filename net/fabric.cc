@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "base/monotonic.h"
 #include "net/tap_device.h"
 
 namespace cube::net {
@@ -17,6 +18,9 @@ namespace {
 constexpr size_t kMaxRetired = 256;
 // Some hundred microseconds, of policies of 100 rules.
 constexpr int kTidiedAtOnce = 16;
+// A processor that has read a slot's policy may be judging by it, be it that it is one of a machine
+// and has been stopped.
+constexpr uint64_t kJudgingNs = 100'000'000;
 
 // The last word about a slot, which the programs read in one piece.
 void StorePolicy(bpf::slot* slot, uint64_t policy) {
@@ -232,19 +236,23 @@ Status Fabric::EnsureNetwork(const std::string& id, const Policy& policy) {
 
 void Fabric::Retire(uint32_t generation, Rules rules) {
   if (rules.v4.empty() && rules.v6.empty()) return;
-  retired_.emplace_back(generation, std::move(rules));
+  retired_.push_back({MonotonicNow(), generation, std::move(rules)});
   if (retired_.size() > kMaxRetired) RemoveOldest();
 }
 
 void Fabric::RemoveOldest() {
-  const auto& [generation, rules] = retired_.front();
+  const auto& [since, generation, rules] = retired_.front();
   rules_.Remove(generation, rules.v4);
   if (programs_->ipv6()) rules6_.Remove(generation, rules.v6);
   retired_.pop_front();
 }
 
 bool Fabric::Tidy() {
-  for (int i = 0; i < kTidiedAtOnce && !retired_.empty(); ++i) RemoveOldest();
+  uint64_t before = MonotonicNow() - kJudgingNs;
+  for (int i = 0; i < kTidiedAtOnce && !retired_.empty(); ++i) {
+    if (retired_.front().since > before) break;
+    RemoveOldest();
+  }
   return retired_.empty();
 }
 

@@ -151,6 +151,11 @@ class Fabric {
   void RemoveOtherRules(const std::set<uint32_t>& generations);
   bpf::slot& At(uint32_t slot) { return programs_->slots()[slot]; }
 
+  struct Retired {
+    uint64_t since = 0;  // CLOCK_MONOTONIC nanoseconds
+    uint32_t generation = 0;
+    Rules rules;
+  };
   struct InForce {
     Policy policy;
     uint32_t generation = 0;
@@ -175,7 +180,7 @@ class Fabric {
   std::set<uint32_t> lent_;
   std::map<std::string, uint32_t> sandboxes_;
   std::map<uint32_t, InForce> policies_;
-  std::deque<std::pair<uint32_t, Rules>> retired_;
+  std::deque<Retired> retired_;
 };
 
 }  // namespace cube::net

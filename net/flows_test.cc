@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "net/reaper.h"
 #include "net/testing/program_fixture.h"
 
 // Connection tracking and translation, by BPF_PROG_TEST_RUN: what a flow makes of its packets.
@@ -249,11 +250,31 @@ TEST_F(FlowsTest, AClosedConnectionGivesItsPortAwayWhenNoneIsLeft) {
   EXPECT_TRUE(Gives(bpf::REASON_PORTS, [&] { Send(kSyn, 6301); }));
   Receive(kRst, 30000);
   EXPECT_EQ(State(6300), bpf::FLOW_TCP_CLOSED);
+  // Its last segments may be on their way.
+  EXPECT_TRUE(Gives(bpf::REASON_PORTS, [&] { Send(kSyn, 6301); }));
+  Age(kTcp, 80, 6300, 2);
   EXPECT_EQ(Send(kSyn, 6301).seen.source_port, 30000);
   // Who had it has no more part in it.
   EXPECT_TRUE(Gives(bpf::REASON_NO_FLOW, [&] { Send(kAck, 6300); }));
   Outcome answer = FromWorld(In(kTcp, world_, 80, self_, 30000).Build());
   EXPECT_EQ(answer.seen.target_port, 6301);
+}
+
+TEST_F(FlowsTest, WhoseFlowIsOverHasNoMorePartInItsPort) {
+  bpf::settings few = settings_;
+  few.first_port = few.last_port = 30000;
+  uint32_t zero = 0;
+  ASSERT_EQ(bpf_map_update_elem(programs_->maps().settings, &zero, &few, BPF_ANY), 0);
+  EXPECT_EQ(Send(kSyn, 6400).seen.source_port, 30000);
+  Age(kTcp, 80, 6400, 100);
+  EXPECT_EQ(Send(kSyn, 6401).seen.source_port, 30000);
+  // Neither by beginning anew nor by being reaped.
+  EXPECT_TRUE(Gives(bpf::REASON_PORTS, [&] { Send(kSyn, 6400); }));
+  EXPECT_EQ(Receive(kSynAck, 30000).seen.target_port, 6401);
+  Reaper reaper(programs_.get());
+  while (!reaper.Step()) {
+  }
+  EXPECT_EQ(Receive(kAck, 30000).seen.target_port, 6401);
 }
 
 TEST_F(FlowsTest, MappedPorts) {
@@ -274,6 +295,13 @@ TEST_F(FlowsTest, MappedPorts) {
   EXPECT_TRUE(out.seen.valid);
   EXPECT_EQ(out.seen.source, self_);
   EXPECT_EQ(out.seen.source_port, 8080);
+  // Who was called does not call: the caller may be forged.
+  EXPECT_TRUE(Gives(bpf::REASON_NO_FLOW, [&] {
+    EXPECT_NE(FromSandbox(Out(kTcp, kWorld, 55555, 80).Build(), 2).seen.source, self_);
+  }));
+  for (const char* nobody : {"0.1.2.3", "127.0.0.1", "169.254.169.254", "224.0.0.1", "255.1.1.1"}) {
+    EXPECT_EQ(FromWorld(In(kTcp, Address(nobody), 80, self_, 8080).Build()).action, kOk) << nobody;
+  }
   // Not at an address that is not the host's, not for a sandbox that is no more.
   EXPECT_EQ(FromWorld(In(kTcp, world_, 55556, Address("203.0.113.2"), 8080).Build()).action, kOk);
   slot(2)->epoch = ++generation_;
@@ -302,6 +330,7 @@ TEST_F(FlowsTest, TheHostReachesASandboxAndNotTheOtherWayRound) {
   EXPECT_EQ(FromHost(In(kTcp, world_, 40000, outer, 8000).Build()).action, kShot);
   EXPECT_EQ(FromHost(In(kTcp, host, 40000, Address("198.18.3.3"), 8000).Build()).action, kShot);
   EXPECT_EQ(FromHost(In(kTcp, host, 40000, Address("198.18.255.255"), 8000).Build()).action, kShot);
+  EXPECT_EQ(FromHost(In(kTcp, host, 40002, outer, 8000).Build(), settings_.uplink).action, kShot);
   // A port of the host's that the sandbox was not spoken to from.
   EXPECT_TRUE(Gives(bpf::REASON_HOST,
                     [&] { FromSandbox(Out(kTcp, "169.254.0.22", 40001, 8000).Build()); }));

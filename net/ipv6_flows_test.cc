@@ -325,6 +325,9 @@ TEST_F(Ipv6FlowsTest, TheHostReachesASandboxAndNotTheOtherWayRound) {
   EXPECT_EQ(out.seen6.target_port, 40000);
   EXPECT_EQ(out.seen6.target_mac, Bytes(settings_.host_mac, settings_.host_mac + 6));
   // What others send through the host, what is for no sandbox, and the middle of no connection.
+  Frame6 forged = In6(kTcp, kHost6, 40001, 8000);
+  forged.target = Address6(kSlot6);
+  EXPECT_EQ(FromHost(forged.Build(), settings_.uplink).action, kShot);
   for (const char* source : {kWorld6, kSelf6, kSlot6, "::1", "fe80::1"}) {
     EXPECT_EQ(from_host(source, kSlot6).action, kShot) << source;
   }

@@ -41,8 +41,8 @@ class Programs {
 
   // Descriptors of the maps.
   struct Maps {
-    int settings, slots, taps, near_taps, counters, reasons, flows, reverse, fragments, rules, fixed, opened,
-        ports, meters, trace;
+    int settings, slots, taps, near_taps, counters, reasons, flows, reverse, fragments, rules,
+        fixed, opened, ports, meters, trace;
   };
   const Maps& maps() const { return maps_; }
   // Likewise those that IPv6 has of its own; -1 if there is none.

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstring>
 #include <numeric>
 
 #include "base/monotonic.h"
@@ -51,7 +52,11 @@ bool Reaper::StepFlows(int flows, int names, uint64_t now) {
     Flow present;
     if (bpf_map_lookup_elem(flows, &key, &present) != 0 || present.seen != flow.seen) return;
     Name name = {flow.target, flow.source, flow.target_port, flow.source_port, key.protocol, {}};
-    bpf_map_delete_elem(names, &name);
+    // The name may be another's by now.
+    Key owner;
+    if (bpf_map_lookup_elem(names, &name, &owner) == 0 && memcmp(&owner, &key, sizeof key) == 0) {
+      bpf_map_delete_elem(names, &name);
+    }
     bpf_map_delete_elem(flows, &key);
     ++statistics_.reaped;
   });

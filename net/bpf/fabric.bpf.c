@@ -94,6 +94,7 @@ int from_world(struct __sk_buff* skb) {
   for (int i = 0; i < CUBE_MAX_SNAT; i++) {
     if (set->snat[i] && set->snat[i] == in.packet.ip.daddr) ours = 1;
   }
+  ours = ours && is_peer(in.packet.ip.saddr);
   reason = ours ? accept_mapped(&in) : REASON_HOST;
   if (reason == REASON_HOST) return TC_ACT_OK;
   if (reason == REASON_ALLOWED) return deliver(skb, &in, set);
@@ -110,8 +111,8 @@ int from_host(struct __sk_buff* skb) {
   struct inbound in = {};
   gather(skb);
   if (parse(skb, &in.packet) != REASON_ALLOWED) return TC_ACT_SHOT;
-  // The host's own, not what it forwards for others.
-  if (in.packet.ip.saddr != set->host_address) return TC_ACT_SHOT;
+  // The host's own, not what it forwards for others, which has come in somewhere.
+  if (skb->ingress_ifindex || in.packet.ip.saddr != set->host_address) return TC_ACT_SHOT;
   in.now = bpf_ktime_get_coarse_ns();
   if (in.packet.later_fragment) {
     if (later_inward(&in) != REASON_ALLOWED) return TC_ACT_SHOT;

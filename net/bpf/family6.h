@@ -124,10 +124,11 @@ static __always_inline int world6(struct __sk_buff* skb) {
   return TC_ACT_SHOT;
 }
 
-// What the host sends to the addresses by which it knows guests.
+// What the host sends to the addresses by which it knows guests. What it forwards has come in
+// somewhere, whatever it says of its source.
 static __always_inline int host6(struct __sk_buff* skb) {
   struct settings* set = get_settings();
-  if (!set || !carried) return TC_ACT_SHOT;
+  if (!set || !carried || skb->ingress_ifindex) return TC_ACT_SHOT;
   struct inbound in = {};
   gather(skb);
   hand_over(skb, FAMILY_HOST_FRAGMENT);

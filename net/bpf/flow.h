@@ -85,20 +85,38 @@ static __always_inline __u8 first_state(__u8 protocol) {
 // verifier takes no others, such as what a function that is verified by itself was given, which is
 // copied here.
 
-// Takes an outside name whose flow is no more, or, if `closed_too`, closed. True if it is free now.
+static __always_inline int same_key(const struct flow_key* a, const struct flow_key* b) {
+  return a->slot == b->slot && same_address(a->remote, b->remote) &&
+         a->local_port == b->local_port && a->remote_port == b->remote_port &&
+         a->protocol == b->protocol;
+}
+
+// Takes an outside name whose flow is over, or, if `closed_too`, has been closed for a second, in
+// which its last segments may still be on their way. The flow goes with it, or it would answer for
+// the name's next one. True if the name is free now.
 APART int reclaim(const struct reverse_key* given, __u64 now, __u32 closed_too) {
+  // One after another: the stack is small.
+  union {
+    struct reverse_key name;
+    struct flow_key key;
+  } at;
   if (!given) return 0;
-  struct reverse_key own = *given, *name = &own;
-  struct flow_key* key = bpf_map_lookup_elem(&reverse, name);
-  if (!key) return 1;
-  struct flow* flow = bpf_map_lookup_elem(&flows, key);
-  struct slot* slot = get_slot(key->slot);
-  if (flow && slot && flow->source_port == name->source_port &&
-      same_address(flow->source, name->source) && is_alive(flow, slot, now)) {
-    if (!closed_too || flow->state != FLOW_TCP_CLOSED) return 0;
-    bpf_map_delete_elem(&flows, key);
+  at.name = *given;
+  struct flow_key* found = bpf_map_lookup_elem(&reverse, &at.name);
+  if (!found) return 1;
+  // Not where it lies: that may be another's at any time.
+  at.key = *found;
+  struct flow* flow = bpf_map_lookup_elem(&flows, &at.key);
+  struct slot* slot = get_slot(at.key.slot);
+  if (flow && slot && flow->source_port == given->source_port &&
+      same_address(flow->source, given->source)) {
+    int is_closed = flow->state == FLOW_TCP_CLOSED && now - flow->seen >= CUBE_SECOND;
+    if (is_alive(flow, slot, now) && !(closed_too && is_closed)) return 0;
+    // One processor takes it.
+    if (bpf_map_delete_elem(&flows, &at.key) != 0) return 0;
   }
-  bpf_map_delete_elem(&reverse, name);
+  at.name = *given;
+  bpf_map_delete_elem(&reverse, &at.name);
   return 1;
 }
 
@@ -137,10 +155,20 @@ static __always_inline int add_flow(const struct flow_key* key, const struct flo
   return REASON_ALLOWED;
 }
 
+// Whether the flow's name outside leads to it.
+APART int owns_name(const struct flow_key* key, const struct flow* flow) {
+  if (!key || !flow) return 0;
+  struct reverse_key name;
+  reverse_of(flow, key->protocol, &name);
+  struct flow_key* owner = bpf_map_lookup_elem(&reverse, &name);
+  return owner && same_key(owner, key);
+}
+
 static __always_inline void drop_flow(const struct flow_key* key, const struct flow* flow) {
   struct reverse_key name;
   reverse_of(flow, key->protocol, &name);
-  bpf_map_delete_elem(&reverse, &name);
+  // It may be another's by now.
+  if (owns_name(key, flow)) bpf_map_delete_elem(&reverse, &name);
   bpf_map_delete_elem(&flows, key);
 }
 

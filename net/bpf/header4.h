@@ -48,6 +48,13 @@ static __always_inline ip_address world_source(const struct settings* set, __u32
   return set->snat[which & (CUBE_MAX_SNAT - 1)];
 }
 
+// Whether what comes from there may begin a flow: 0/8, 127/8, 169.254/16 and 224/3 are nobody's.
+static __always_inline int is_peer(ip_address a) {
+  __u32 address = bpf_ntohl(a);
+  __u8 first = address >> 24;
+  return first != 0 && first != 127 && first < 224 && address >> 16 != 0xa9fe;
+}
+
 static __always_inline int is_no_address(__u32 a) { return !a; }
 
 // The host, and the guest as the host knows it.

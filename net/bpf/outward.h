@@ -22,7 +22,6 @@ struct outbound {
 APART int open_flow(struct outbound* out, const struct settings* set, struct slot* slot,
                     struct flow* flow) {
   if (!out || !set || !slot || !flow) return REASON_NO_POLICY;
-  __u32 range = set->first_port | (__u32)set->last_port << 16;
   __u8 protocol = out->key.protocol;
   if (out->packet.is_error) return REASON_NO_FLOW;
   if (protocol == IPPROTO_TCP && (out->packet.flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) {
@@ -61,11 +60,23 @@ APART int open_flow(struct outbound* out, const struct settings* set, struct slo
   flow->state = first_state(protocol);
   flow->generation = out->policy;
   flow->epoch = slot->epoch;
+  return REASON_ALLOWED;
+}
+
+// Enters it, under a name that no other has. Not within open_flow(): the stack is small.
+APART int enter_flow(const struct outbound* out, const struct settings* set, struct slot* slot,
+                     struct flow* flow) {
+  if (!out || !set || !slot || !flow) return REASON_NO_POLICY;
+  __u32 range = set->first_port | (__u32)set->last_port << 16;
   int chosen = choose_port(&out->key, flow, range, out->now);
   if (chosen != REASON_ALLOWED) return chosen;
   struct flow_key key = out->key;
   struct flow value = *flow;
-  return add_flow(&key, &value, slot);
+  int added = add_flow(&key, &value, slot);
+  if (added != REASON_ALLOWED || owns_name(&key, &value)) return added;
+  // Another processor has taken the name for dead while the flow was not there yet.
+  bpf_map_delete_elem(&flows, &key);
+  return REASON_PORTS;
 }
 
 // A flow that was let through by an earlier policy.
@@ -97,6 +108,10 @@ static __always_inline int track(struct outbound* out, const struct settings* se
     if (over) {
       drop_flow(&out->key, flow);
       flow = 0;
+    } else if (flow->outside && out->key.protocol == IPPROTO_TCP &&
+               (out->packet.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
+      // Who was called answers. Else a forged call would have a guest reach whoever it names.
+      return REASON_NO_FLOW;
     }
   }
   if (flow) {
@@ -109,6 +124,7 @@ static __always_inline int track(struct outbound* out, const struct settings* se
     }
   } else {
     int reason = open_flow(out, set, slot, &fresh);
+    if (reason == REASON_ALLOWED) reason = enter_flow(out, set, slot, &fresh);
     if (reason != REASON_ALLOWED) return reason;
     flow = &fresh;
   }

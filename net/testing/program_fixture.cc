@@ -119,12 +119,14 @@ void ProgramFixture::SetPolicy(uint32_t number, const std::vector<std::string>& 
   SetPolicy(number, *policy);
 }
 
-Outcome ProgramFixture::Run(int program, const Bytes& frame, uint32_t ifindex, uint32_t segment) {
+Outcome ProgramFixture::Run(int program, const Bytes& frame, uint32_t ifindex, uint32_t segment,
+                            uint32_t came) {
   Outcome outcome;
   outcome.frame.resize(4096 + frame.size());
   __sk_buff context = {};
   context.ifindex = ifindex;
   context.gso_size = segment;
+  context.ingress_ifindex = came;
   LIBBPF_OPTS(bpf_test_run_opts, options);
   options.data_in = frame.data();
   options.data_size_in = static_cast<uint32_t>(frame.size());
@@ -148,8 +150,8 @@ Outcome ProgramFixture::FromSandbox(const Bytes& frame, uint32_t number) {
 Outcome ProgramFixture::FromWorld(const Bytes& frame) {
   return Run(programs_->from_world(), frame, settings_.uplink);
 }
-Outcome ProgramFixture::FromHost(const Bytes& frame) {
-  return Run(programs_->from_host(), frame, settings_.host);
+Outcome ProgramFixture::FromHost(const Bytes& frame, uint32_t came) {
+  return Run(programs_->from_host(), frame, settings_.host, 0, came);
 }
 Outcome ProgramFixture::Early(const Bytes& frame) {
   return Run(programs_->early_filter(), frame, settings_.uplink);

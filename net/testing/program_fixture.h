@@ -52,10 +52,12 @@ class ProgramFixture : public ::testing::Test {
   // `frame` comes from the TAP of `slot`, out of the uplink, or from the host.
   Outcome FromSandbox(const Bytes& frame, uint32_t slot = 1);
   Outcome FromWorld(const Bytes& frame);
-  Outcome FromHost(const Bytes& frame);
+  // `came`: where the host forwards it from; 0: it is the host's own.
+  Outcome FromHost(const Bytes& frame, uint32_t came = 0);
   Outcome Early(const Bytes& frame);
   // `segment`: how much of the frame a device is to send at once; 0: all.
-  static Outcome Run(int program, const Bytes& frame, uint32_t ifindex, uint32_t segment = 0);
+  static Outcome Run(int program, const Bytes& frame, uint32_t ifindex, uint32_t segment = 0,
+                     uint32_t came = 0);
 
   static Frame6 Out6(uint8_t protocol, const char* target, uint16_t port, uint16_t from = 4000);
   static Frame6 In6(uint8_t protocol, const char* source, uint16_t port, uint16_t to);
