@@ -1,5 +1,8 @@
 #include "devices/net/frame_header.h"
 
+#include <linux/if_ether.h>
+#include <netinet/in.h>
+
 namespace cube::devices::net {
 namespace {
 
@@ -14,6 +17,9 @@ constexpr Segments kFromDriver = {kFeatureHostTso4, kFeatureHostTso6, kFeatureHo
                                   kFeatureHostUso};
 constexpr Segments kToDriver = {kFeatureGuestTso4, kFeatureGuestTso6, kFeatureGuestEcn,
                                 kFeatureGuestUso4 | kFeatureGuestUso6};
+
+// Where their checksums are in TCP's and UDP's headers.
+constexpr uint16_t kTcpChecksum = 16, kUdpChecksum = 6;
 
 bool Allowed(const Segments& segments, uint64_t features, uint8_t type) {
   bool ecn = (type & kGsoEcn) != 0;
@@ -52,6 +58,27 @@ bool CheckTransmit(uint64_t features, uint64_t size, Header* header) {
     return true;
   }
   return checksum && header->gso_size != 0 && header->hdr_len <= size;
+}
+
+bool ChecksumIsItsOwn(const Header& header, const FrameStart& start) {
+  const uint8_t* bytes = start.bytes;
+  if (header.csum_offset != kTcpChecksum && header.csum_offset != kUdpChecksum) return false;
+  switch (bytes[12] << 8 | bytes[13]) {
+    case ETH_P_IP:
+      return header.csum_start == kEthernetHeader + (bytes[14] & 15) * 4;
+    case ETH_P_IPV6:
+      switch (bytes[20]) {
+        case IPPROTO_TCP:
+        case IPPROTO_UDP:
+          return header.csum_start == kEthernetHeader + 40;
+        case IPPROTO_FRAGMENT:
+          return header.csum_start == kEthernetHeader + 48;
+        default:
+          return false;
+      }
+    default:
+      return header.csum_start >= kEthernetHeader;
+  }
 }
 
 bool CheckReceive(uint64_t features, Header* header) {

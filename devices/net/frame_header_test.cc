@@ -41,6 +41,43 @@ TEST(FrameHeader, AChecksumOutsideTheFrameIsRefused) {
   EXPECT_FALSE(Sends(kAll, {kFlagNeedsCsum, 0, 0, 0, 0xffff, 0xffff, 0}));
 }
 
+// A frame of that type whose IPv4 header has `words`, or whose IPv6 header says `next`.
+FrameStart Start(uint16_t type, uint8_t words, uint8_t next) {
+  FrameStart start = {};
+  start.bytes[12] = static_cast<uint8_t>(type >> 8);
+  start.bytes[13] = static_cast<uint8_t>(type);
+  start.bytes[14] = type == 0x86dd ? 0x60 : static_cast<uint8_t>(0x40 | words);
+  start.bytes[20] = next;
+  return start;
+}
+
+TEST(FrameHeader, AChecksumIsThatOfTheTransport) {
+  const struct {
+    uint16_t type;
+    uint8_t words, next;
+    uint16_t start;
+  } kRight[] = {{0x800, 5, 0, 34},
+                {0x800, 15, 0, 74},
+                {0x86dd, 0, 6, 54},
+                {0x86dd, 0, 17, 54},
+                {0x86dd, 0, 44, 62}};
+  for (const auto& each : kRight) {
+    FrameStart frame = Start(each.type, each.words, each.next);
+    for (uint16_t at = 0; at < 100; ++at) {
+      for (uint16_t offset = 0; offset < 100; ++offset) {
+        Header header = {kFlagNeedsCsum, 0, 0, 0, at, offset, 0};
+        bool is_right = at == each.start && (offset == 6 || offset == 16);
+        EXPECT_EQ(ChecksumIsItsOwn(header, frame), is_right) << at << " " << offset;
+      }
+    }
+  }
+  // Behind headers of IPv6 that nobody looks through, and in Ethernet's own, nothing is written.
+  const Header header = {kFlagNeedsCsum, 0, 0, 0, 54, 16, 0};
+  EXPECT_FALSE(ChecksumIsItsOwn(header, Start(0x86dd, 0, 0)));
+  EXPECT_FALSE(ChecksumIsItsOwn({kFlagNeedsCsum, 0, 0, 0, 6, 6, 0}, Start(0x8100, 0, 0)));
+  EXPECT_TRUE(ChecksumIsItsOwn({kFlagNeedsCsum, 0, 0, 0, 38, 16, 0}, Start(0x8100, 0, 0)));
+}
+
 TEST(FrameHeader, SegmentsThatLieAreRefused) {
   Header header = kSegment;
   header.gso_size = 0;

@@ -54,7 +54,20 @@ Transmitter::Outcome Transmitter::Send(int fd) {
   }
   iovecs_.clear();
   iovecs_.push_back({&*header, sizeof *header});
-  chain_.ReadableIovecs(sizeof *header, kMaxFrame, &iovecs_);
+  uint32_t done = sizeof *header;
+  FrameStart start;
+  if (header->flags != 0) {
+    auto read = chain_.ReadObject<FrameStart>(done);
+    if (!read || !ChecksumIsItsOwn(*header, *read)) {
+      ++invalid_;
+      return Outcome::kDropped;
+    }
+    // What was looked at is sent, whatever the guest has made of it meanwhile.
+    start = *read;
+    iovecs_.push_back({&start, sizeof start});
+    done += sizeof start;
+  }
+  chain_.ReadableIovecs(done, kMaxFrame, &iovecs_);
   ssize_t sent = writev(fd, iovecs_.data(), static_cast<int>(iovecs_.size()));
   if (sent >= 0) return Outcome::kSent;
   switch (errno) {

@@ -15,7 +15,8 @@
 namespace cube::devices::net {
 
 // The way from the guest to the backend. Frames are written straight from the guest's buffers; the
-// header is copied, checked and written from the copy. No chain is out between two calls. Under the
+// header, and what of a frame says where its checksum is, is copied, checked and written from the
+// copy. No chain is out between two calls. Under the
 // device's lock.
 class Transmitter {
  public:
