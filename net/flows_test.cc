@@ -34,6 +34,14 @@ class FlowsTest : public ProgramFixture {
     FindFlow(1, kTcp, world_, 80, from, &flow);
     return flow.state;
   }
+  // Has the node send from these ports alone.
+  void HavePorts(uint16_t first, uint16_t last) {
+    bpf::settings few = settings_;
+    few.first_port = first;
+    few.last_port = last;
+    uint32_t zero = 0;
+    ASSERT_EQ(bpf_map_update_elem(programs_->maps().settings, &zero, &few, BPF_ANY), 0);
+  }
   // Makes a flow as silent as `seconds` ago.
   void Age(uint8_t protocol, uint16_t port, uint16_t from, uint64_t seconds) {
     bpf::flow flow = {};
@@ -213,11 +221,7 @@ TEST_F(FlowsTest, LimitOfFlows) {
 }
 
 TEST_F(FlowsTest, PortsOfOneTargetAreAllDifferentAndThenNone) {
-  bpf::settings few = settings_;
-  few.first_port = 30000;
-  few.last_port = 30009;
-  uint32_t zero = 0;
-  ASSERT_EQ(bpf_map_update_elem(programs_->maps().settings, &zero, &few, BPF_ANY), 0);
+  HavePorts(30000, 30009);
   std::set<uint16_t> used;
   int refused = 0;
   for (uint16_t i = 0; i < 30; ++i) {
@@ -240,10 +244,7 @@ TEST_F(FlowsTest, PortsOfOneTargetAreAllDifferentAndThenNone) {
 }
 
 TEST_F(FlowsTest, AClosedConnectionGivesItsPortAwayWhenNoneIsLeft) {
-  bpf::settings few = settings_;
-  few.first_port = few.last_port = 30000;
-  uint32_t zero = 0;
-  ASSERT_EQ(bpf_map_update_elem(programs_->maps().settings, &zero, &few, BPF_ANY), 0);
+  HavePorts(30000, 30000);
   EXPECT_EQ(Send(kSyn, 6300).seen.source_port, 30000);
   EXPECT_TRUE(Gives(bpf::REASON_PORTS, [&] { Send(kSyn, 6301); }));
   EXPECT_EQ(Send(kFin, 6300).action, kRedirect);
@@ -261,10 +262,7 @@ TEST_F(FlowsTest, AClosedConnectionGivesItsPortAwayWhenNoneIsLeft) {
 }
 
 TEST_F(FlowsTest, WhoseFlowIsOverHasNoMorePartInItsPort) {
-  bpf::settings few = settings_;
-  few.first_port = few.last_port = 30000;
-  uint32_t zero = 0;
-  ASSERT_EQ(bpf_map_update_elem(programs_->maps().settings, &zero, &few, BPF_ANY), 0);
+  HavePorts(30000, 30000);
   EXPECT_EQ(Send(kSyn, 6400).seen.source_port, 30000);
   Age(kTcp, 80, 6400, 100);
   EXPECT_EQ(Send(kSyn, 6401).seen.source_port, 30000);

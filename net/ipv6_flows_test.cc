@@ -240,6 +240,11 @@ TEST_F(Ipv6FlowsTest, MappedPorts) {
     EXPECT_EQ(out.seen6.source, Address6(kSelf6));
     EXPECT_EQ(out.seen6.target, Address6(kWorld6));
     EXPECT_EQ(out.seen6.source_port, port);
+    // Who was called does not call.
+    if (protocol == kTcp) {
+      EXPECT_TRUE(Gives(bpf::REASON_NO_FLOW,
+                        [&] { FromSandbox(Out6(kTcp, kWorld6, 55555, inner).Build(), 2); }));
+    }
     // What it begins itself is refused as before.
     EXPECT_TRUE(Gives(bpf::REASON_POLICY,
                       [&] { FromSandbox(Out6(protocol, kWorld6, 55556, inner).Build(), 2); }));
